@@ -1,0 +1,7 @@
+//! Live Well's link to the GP record.
+//!
+//! Rooms, and which may use which (a test holds the arrows):
+//! `fhir` (the language) <- `pathway` (the rules) <- `store` (persistence) <- `workflow` (the acts) <- `api` (the doors);
+//! `outbound` (calls to practices), `auth` (who is calling), `worker` (the loops), `demo` (the loop shown).
+
+pub mod fhir;

@@ -1,0 +1,1 @@
+//! The product from outside: HTTP in, database and practice out.
