@@ -1,8 +1,11 @@
 //! The language: FHIR R4 resources as values. No I/O, no async, nothing of ours above it.
 
+pub mod index;
 pub mod outcome;
 pub mod path;
 pub mod resource;
+pub mod systems;
+pub mod when;
 
 pub use outcome::{Invalid, Issue, IssueCode, Severity};
 pub use resource::Resource;
