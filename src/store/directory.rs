@@ -5,7 +5,7 @@ use super::{StoreError, Stored, Tx};
 use crate::fhir::Resource;
 
 /// The identifier system of ODS organisation codes.
-use crate::fhir::systems::ODS_ORGANIZATION;
+use crate::fhir::systems::ODS;
 
 /// A practice (or any organisation) as the directory knows it.
 #[derive(Clone, Debug)]
@@ -31,7 +31,7 @@ impl Tx {
              where l.kind = 'Organization' and l.param = 'identifier' and l.value = $1 and l.system = $2 \
              and r.sender = '' and not r.deleted order by r.id limit 1",
             ods,
-            ODS_ORGANIZATION
+            ODS
         )?;
         found.map(|stored| stored.resource()).transpose()
     }
