@@ -40,9 +40,13 @@ pub enum BadActingPractitioner {
     ResourceType,
     #[error("PractitionerRole.id in NHSD-Requesting-Practitioner is not a FHIR id (1 to 64 of A-Z a-z 0-9 - .).")]
     Id,
-    #[error("PractitionerRole.identifier in NHSD-Requesting-Practitioner is not a list of identifiers, each with system and value.")]
+    #[error(
+        "PractitionerRole.identifier in NHSD-Requesting-Practitioner is not a list of identifiers, each with system and value."
+    )]
     Identifier,
-    #[error("The PractitionerRole in NHSD-Requesting-Practitioner has neither id nor identifier; name the acting person by one.")]
+    #[error(
+        "The PractitionerRole in NHSD-Requesting-Practitioner has neither id nor identifier; name the acting person by one."
+    )]
     Nobody,
 }
 

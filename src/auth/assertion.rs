@@ -280,7 +280,3 @@ impl Claims {
         Ok(())
     }
 }
-
-#[cfg(test)]
-#[path = "assertion_tests.rs"]
-mod tests;

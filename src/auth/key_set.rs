@@ -84,7 +84,7 @@ pub enum KeyFault {
     Algorithm,
     #[error("is an RSA key of {0} bits; 2048 to 8192 are allowed")]
     RsaSize(usize),
-    #[error("is an RSA key whose public exponent is even, or below 65537")]
+    #[error("is an RSA key whose public exponent is not an odd number from 65537 to 2^32; make one with 65537")]
     RsaExponent,
     #[error("is on another curve than P-384")]
     Curve,
@@ -210,7 +210,8 @@ pub(super) fn is_kid(text: &str) -> bool {
 /// `use` and `key_ops` (RFC 7517 sections 4.2, 4.3), where present, must say that the key verifies signatures.
 fn check_use(jwk: &Map<String, Value>) -> Result<(), KeyFault> {
     let use_fits = jwk.get("use").is_none_or(|u| u == "sig");
-    let ops_fit = jwk.get("key_ops").is_none_or(|ops| ops.as_array().is_some_and(|ops| ops.iter().any(|op| op == "verify")));
+    let ops_fit =
+        jwk.get("key_ops").is_none_or(|ops| ops.as_array().is_some_and(|ops| ops.iter().any(|op| op == "verify")));
     if use_fits && ops_fit { Ok(()) } else { Err(KeyFault::Use) }
 }
 
@@ -224,11 +225,8 @@ fn rsa(jwk: &Map<String, Value>) -> Result<Public, KeyFault> {
         return Err(KeyFault::RsaSize(bits));
     }
     let e = octets(jwk, "e")?;
-    let sound = match e.as_slice() {
-        // 65537 and its odd successors (FIPS 186-5 section 5.4: 2^16 < e, odd).
-        [first, .., last] => *first != 0 && e.len() >= 3 && last % 2 == 1,
-        _ => false,
-    };
+    // Odd and above 2^16 (FIPS 186-5 section 5.4); below 2^32, because a long one makes every verification slow.
+    let sound = matches!(e.as_slice(), [1.., _, _] | [1.., _, _, _]) && e.last().is_some_and(|last| last % 2 == 1);
     if !sound {
         return Err(KeyFault::RsaExponent);
     }
@@ -254,4 +252,157 @@ fn p384(jwk: &Map<String, Value>) -> Result<Public, KeyFault> {
 fn octets(jwk: &Map<String, Value>, member: &str) -> Result<Vec<u8>, KeyFault> {
     let text = jwk.get(member).and_then(Value::as_str).ok_or(KeyFault::Numbers)?;
     URL_SAFE_NO_PAD.decode(text).map_err(|_| KeyFault::Numbers)
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::auth::test_keys::{EC, OTHER_EC, P256, RSA, b64};
+
+    fn set(keys: &[Value]) -> Result<KeySet, KeySetError> {
+        KeySet::parse(&json!({ "keys": keys }))
+    }
+
+    /// The key with members replaced; `null` takes one out.
+    fn changed(key: &Value, changes: Value) -> Value {
+        let mut key = key.as_object().unwrap().clone();
+        for (member, value) in changes.as_object().unwrap() {
+            if value.is_null() {
+                key.remove(member);
+            } else {
+                key.insert(member.clone(), value.clone());
+            }
+        }
+        Value::Object(key)
+    }
+
+    /// An RSA key with a modulus of this many bits.
+    fn rsa_of(bits: usize) -> Value {
+        let mut n = vec![0xFF; bits.div_ceil(8)];
+        n[0] >>= (8 - bits % 8) % 8;
+        json!({"kty": "RSA", "kid": "rsa", "n": b64(n), "e": "AQAB"})
+    }
+
+    #[test]
+    fn a_key_is_found_by_its_name_and_by_what_it_can_sign() {
+        let only_512 =
+            changed(&RSA.jwk, json!({"kid": "only-512", "alg": "RS512", "use": "sig", "key_ops": ["verify"]}));
+        let keys = set(&[RSA.jwk.clone(), EC.jwk.clone(), only_512]).unwrap();
+        use Algorithm::*;
+        for (kid, algorithm, found) in [
+            ("rsa", Rs384, true),
+            ("rsa", Rs512, true),
+            ("rsa", Es384, false),
+            ("ec", Es384, true),
+            ("ec", Rs384, false),
+            ("only-512", Rs512, true),
+            ("only-512", Rs384, false),
+            ("RSA", Rs384, false),
+            ("", Rs384, false),
+        ] {
+            let key = keys.find(kid, algorithm);
+            assert_eq!(key.is_some(), found, "{kid} {algorithm:?}");
+            assert!(key.is_none_or(|key| key.kid() == kid));
+        }
+        // Asked for an algorithm that does not fit, a key verifies nothing.
+        let signature = RSA.sign("RS384", "message");
+        assert!(keys.find("rsa", Rs384).unwrap().verifies(Rs384, b"message", &signature));
+        assert!(!keys.find("ec", Es384).unwrap().verifies(Rs384, b"message", &signature));
+        assert!(!keys.find("only-512", Rs512).unwrap().verifies(Rs384, b"message", &signature));
+    }
+
+    #[test]
+    fn a_set_holds_one_to_twenty_keys_with_a_name_each() {
+        let named = |count: usize| -> Vec<Value> {
+            (0..count).map(|i| changed(&EC.jwk, json!({"kid": format!("key {i}")}))).collect()
+        };
+        assert!(set(&named(20)).is_ok());
+        assert_eq!(set(&named(21)).unwrap_err(), KeySetError::TooMany(21));
+        assert_eq!(set(&[]).unwrap_err(), KeySetError::Empty);
+        for other in [json!({}), json!([]), json!({"keys": {}}), json!("keys"), EC.jwk.clone(), json!(null)] {
+            assert_eq!(KeySet::parse(&other).unwrap_err(), KeySetError::NotAKeySet, "{other}");
+        }
+        let same_kid = changed(&EC.jwk, json!({"kid": "rsa"}));
+        let error = set(&[RSA.jwk.clone(), same_kid]).unwrap_err();
+        assert_eq!(error, KeySetError::Key { position: 2, fault: KeyFault::KidRepeated });
+        assert_eq!(error.to_string(), "key 2 of the set: has the same kid as an earlier key");
+    }
+
+    #[test]
+    fn keys_that_must_not_be_trusted_are_refused_and_say_why() {
+        use KeyFault::*;
+        let (rsa, ec) = (&RSA.jwk, &EC.jwk);
+        let mut cases = vec![
+            (json!("key"), NotAKey),
+            (json!({"kty": "oct", "kid": "a", "k": "c2VjcmV0"}), Symmetric),
+            (json!({"kty": "OKP", "crv": "Ed25519", "kid": "a", "x": b64([1; 32])}), KeyType),
+            (changed(rsa, json!({"kty": "rsa"})), KeyType),
+            (changed(rsa, json!({"kty": null})), KeyType),
+            (changed(rsa, json!({"kid": null})), KidMissing),
+            (changed(rsa, json!({"kid": ""})), KidMalformed),
+            (changed(rsa, json!({"kid": 1})), KidMalformed),
+            (changed(rsa, json!({"kid": "k".repeat(129)})), KidMalformed),
+            (changed(rsa, json!({"kid": "a\nb"})), KidMalformed),
+            (changed(rsa, json!({"kid": "\u{e4}"})), KidMalformed),
+            (changed(rsa, json!({"use": "enc"})), Use),
+            (changed(rsa, json!({"use": ["sig"]})), Use),
+            (changed(rsa, json!({"key_ops": ["sign"]})), Use),
+            (changed(rsa, json!({"key_ops": "verify"})), Use),
+            (changed(rsa, json!({"alg": "RS256"})), KeyFault::Algorithm),
+            (changed(rsa, json!({"alg": "PS384"})), KeyFault::Algorithm),
+            (changed(rsa, json!({"alg": "ES384"})), KeyFault::Algorithm),
+            (changed(rsa, json!({"alg": 384})), KeyFault::Algorithm),
+            (changed(ec, json!({"alg": "RS384"})), KeyFault::Algorithm),
+            (changed(ec, json!({"alg": "ES256"})), KeyFault::Algorithm),
+            (rsa_of(1024), RsaSize(1024)),
+            (rsa_of(2047), RsaSize(2047)),
+            (rsa_of(8193), RsaSize(8193)),
+            (rsa_of(16384), RsaSize(16384)),
+            (changed(rsa, json!({"n": ""})), Numbers),
+            (changed(rsa, json!({"n": b64([0; 256])})), Numbers),
+            (changed(rsa, json!({"n": null})), Numbers),
+            (changed(rsa, json!({"n": 3})), Numbers),
+            (changed(rsa, json!({"n": "not base64!"})), Numbers),
+            (changed(rsa, json!({"e": null})), Numbers),
+            (changed(rsa, json!({"e": b64([1])})), RsaExponent),
+            (changed(rsa, json!({"e": b64([3])})), RsaExponent),
+            (changed(rsa, json!({"e": b64([1, 0, 0])})), RsaExponent),
+            (changed(rsa, json!({"e": b64([0, 0, 3])})), RsaExponent),
+            (changed(rsa, json!({"e": ""})), RsaExponent),
+            (changed(rsa, json!({"e": b64([1; 5])})), RsaExponent),
+            (changed(rsa, json!({"e": b64([1; 40])})), RsaExponent),
+            (P256.jwk.clone(), Curve),
+            (changed(ec, json!({"crv": "P-256"})), Curve),
+            (changed(ec, json!({"crv": "P-521"})), Curve),
+            (changed(ec, json!({"crv": "secp256k1"})), Curve),
+            (changed(ec, json!({"crv": null})), Curve),
+            (changed(&P256.jwk, json!({"crv": "P-384"})), Numbers),
+            (changed(ec, json!({"x": OTHER_EC.jwk["x"]})), Numbers),
+            (changed(ec, json!({"x": b64([0; 48]), "y": b64([0; 48])})), Numbers),
+            (changed(ec, json!({"x": b64([255; 48])})), Numbers),
+            (changed(ec, json!({"y": null})), Numbers),
+        ];
+        for member in PRIVATE_MEMBERS {
+            cases.push((changed(rsa, json!({member: "AQAB"})), Private));
+            cases.push((changed(ec, json!({member: ""})), Private));
+        }
+        for (key, fault) in cases {
+            let error = set(&[key.clone()]).unwrap_err();
+            assert_eq!(error, KeySetError::Key { position: 1, fault }, "{key}");
+        }
+    }
+
+    #[test]
+    fn the_largest_and_smallest_rsa_keys_are_read_also_with_a_leading_zero() {
+        assert!(set(&[rsa_of(2048)]).is_ok());
+        assert!(set(&[rsa_of(8192)]).is_ok());
+        let n = URL_SAFE_NO_PAD.decode(RSA.jwk["n"].as_str().unwrap()).unwrap();
+        let padded = changed(&RSA.jwk, json!({"n": b64([&[0], n.as_slice()].concat())}));
+        let keys = set(&[padded]).unwrap();
+        let key = keys.find("rsa", Algorithm::Rs384).unwrap();
+        assert!(key.verifies(Algorithm::Rs384, b"message", &RSA.sign("RS384", "message")));
+    }
 }

@@ -7,9 +7,15 @@
 
 pub mod acting;
 pub mod assertion;
+#[cfg(test)]
+mod assertion_tests;
 pub mod caller;
+#[cfg(test)]
+mod hostile_assertions;
 pub mod key_set;
 pub mod oauth;
 pub mod scope;
 mod strict_json;
+#[cfg(test)]
+mod test_keys;
 pub mod token;

@@ -94,7 +94,8 @@ impl OAuthError {
     /// None of the scopes that were asked for is registered for the client.
     pub fn nothing_granted() -> OAuthError {
         OAuthError::InvalidScope(
-            "None of the scopes asked for is registered for this client; ask for fewer, or have them registered.".into(),
+            "None of the scopes asked for is registered for this client; ask for fewer, or have them registered."
+                .into(),
         )
     }
 
@@ -190,7 +191,9 @@ mod tests {
 
     #[test]
     fn other_grants_and_other_ways_to_authenticate_are_refused() {
-        for grant in ["password", "authorization_code", "Client_Credentials", "urn:ietf:params:oauth:grant-type:token-exchange"] {
+        for grant in
+            ["password", "authorization_code", "Client_Credentials", "urn:ietf:params:oauth:grant-type:token-exchange"]
+        {
             let mut form = form();
             form[0].1 = grant;
             assert_eq!(TokenRequest::parse(form), Err(OAuthError::UnsupportedGrantType));

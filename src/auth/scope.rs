@@ -266,9 +266,25 @@ mod tests {
     #[test]
     fn a_malformed_system_scope_is_never_read_as_something_near_it() {
         for text in [
-            "system/", "system/.rs", "system/Task", "system/Task.", "system/Task.rr", "system/Task.rsx", "system/Task.RS",
-            "system/task.rs", "system/Task.rs.rs", "system/Task/rs", "system/Ta*.rs", "system/**.rs", "system/Task.r*",
-            "system/Task.readwrite", "system/Task.Read", "system/Task .rs", "system/Task1.rs", "system/Task.rs,c", "system/Task.all",
+            "system/",
+            "system/.rs",
+            "system/Task",
+            "system/Task.",
+            "system/Task.rr",
+            "system/Task.rsx",
+            "system/Task.RS",
+            "system/task.rs",
+            "system/Task.rs.rs",
+            "system/Task/rs",
+            "system/Ta*.rs",
+            "system/**.rs",
+            "system/Task.r*",
+            "system/Task.readwrite",
+            "system/Task.Read",
+            "system/Task .rs",
+            "system/Task1.rs",
+            "system/Task.rs,c",
+            "system/Task.all",
         ] {
             assert!(Scopes::parse(text).is_err(), "{text}");
             assert!(Scopes::parse(&format!("system/Patient.rs {text}")).is_err(), "{text} after a good one");
@@ -277,7 +293,9 @@ mod tests {
             Scopes::parse("system/Patient.rs system/Observation.rs?category=laboratory"),
             Err(InvalidScope::Narrowed { position: 2 })
         );
-        for text in ["system/Task.rs\tsystem/Patient.rs", "system/Task.rs\n", "system/T\u{e4}sk.rs", "a\"b", "a\\b", "\0"] {
+        for text in
+            ["system/Task.rs\tsystem/Patient.rs", "system/Task.rs\n", "system/T\u{e4}sk.rs", "a\"b", "a\\b", "\0"]
+        {
             assert_eq!(Scopes::parse(text), Err(InvalidScope::Character { position: 1 }), "{text:?}");
         }
         assert_eq!(Scopes::parse(&"system/Task.rs ".repeat(1000)), Err(InvalidScope::TooLong));
@@ -285,7 +303,8 @@ mod tests {
 
     #[test]
     fn scopes_of_people_and_launches_are_never_granted() {
-        let asked = scopes("openid fhirUser launch patient/*.cruds user/Task.rs offline_access SYSTEM/Task.rs system/Task.r");
+        let asked =
+            scopes("openid fhirUser launch patient/*.cruds user/Task.rs offline_access SYSTEM/Task.rs system/Task.r");
         assert_eq!(asked.to_string(), "system/Task.r");
         assert!(scopes("openid patient/*.cruds").is_empty());
         assert_eq!(scopes("patient/*.cruds").granted(&scopes("system/*.cruds")), None);

@@ -128,7 +128,9 @@ mod tests {
 
     #[test]
     fn what_is_not_one_object_is_refused() {
-        for text in ["", " ", "null", "1", "\"a\"", "[]", "[{}]", "{", "{}{}", "{} x", "{'a':1}", "{\"a\":1,}", "\u{feff}{}"] {
+        for text in
+            ["", " ", "null", "1", "\"a\"", "[]", "[{}]", "{", "{}{}", "{} x", "{'a':1}", "{\"a\":1,}", "\u{feff}{}"]
+        {
             assert_eq!(object::<Value>(text.as_bytes()), Err(NotStrict::Shape), "{text}");
         }
         let deep = format!("{{\"a\":{}{}}}", "[".repeat(4000), "]".repeat(4000));
