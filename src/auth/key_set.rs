@@ -226,8 +226,8 @@ fn rsa(jwk: &Map<String, Value>) -> Result<Public, KeyFault> {
     }
     let e = octets(jwk, "e")?;
     // Odd and above 2^16 (FIPS 186-5 section 5.4); below 2^32, because a long one makes every verification slow.
-    let sound = matches!(e.as_slice(), [1.., _, _] | [1.., _, _, _]) && e.last().is_some_and(|last| last % 2 == 1);
-    if !sound {
+    let exponent = if e.len() <= 4 { e.iter().fold(0, |value: u32, octet| value << 8 | u32::from(*octet)) } else { 0 };
+    if exponent <= 1 << 16 || exponent % 2 == 0 {
         return Err(KeyFault::RsaExponent);
     }
     let components = RsaPublicKeyComponents { n, e: e.as_slice() };
