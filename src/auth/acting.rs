@@ -89,9 +89,14 @@ fn is_id(text: &str) -> bool {
     (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'.')
 }
 
+/// A text to look something up by; PostgreSQL refuses some control characters.
+fn is_said(text: &str) -> bool {
+    !text.trim().is_empty() && !text.contains(char::is_control)
+}
+
 fn identifiers(list: &Value) -> Option<Vec<(String, String)>> {
     let said = |identifier: &Value, member: &str| {
-        identifier.get(member).and_then(Value::as_str).filter(|text| !text.trim().is_empty()).map(str::to_owned)
+        identifier.get(member).and_then(Value::as_str).filter(|text| is_said(text)).map(str::to_owned)
     };
     list.as_array()?.iter().map(|identifier| Some((said(identifier, "system")?, said(identifier, "value")?))).collect()
 }
@@ -169,6 +174,10 @@ mod tests {
             (r#"{"resourceType":"PractitionerRole","id":"a","identifier":[{"value":"v"}]}"#, Identifier),
             (r#"{"resourceType":"PractitionerRole","id":"a","identifier":[{"system":"s","value":" "}]}"#, Identifier),
             (r#"{"resourceType":"PractitionerRole","id":"a","identifier":[{"system":"s","value":1}]}"#, Identifier),
+            (
+                r#"{"resourceType":"PractitionerRole","id":"a","identifier":[{"system":"s","value":"1\u0000"}]}"#,
+                Identifier,
+            ),
         ] {
             assert_eq!(parse(json), Err(fault), "{json}");
         }

@@ -21,7 +21,7 @@ pub const MAX_LIFETIME_SECONDS: i64 = 300;
 pub const CLOCK_SKEW_SECONDS: i64 = 5;
 /// The longest `jti`, in characters.
 pub const MAX_JTI: usize = 128;
-/// The longest client id, in octets.
+/// The longest client id, in characters.
 pub const MAX_CLIENT_ID: usize = 256;
 /// Header members that change how a JWT is read, or bring a key of the sender's choice.
 const REFUSED_HEADERS: [&str; 10] = ["crit", "b64", "zip", "enc", "cty", "jwk", "x5u", "x5c", "x5t", "x5t#S256"];
@@ -73,7 +73,7 @@ pub enum BadAssertion {
     IssuedAhead,
     #[error("iat is more than five minutes ago")]
     IssuedLongAgo,
-    #[error("jti is not 1 to {MAX_JTI} characters")]
+    #[error("jti is not 1 to {MAX_JTI} characters, none of them a control character")]
     Jti,
 }
 
@@ -144,10 +144,13 @@ pub fn claimed_client(assertion: &str) -> Result<String, BadAssertion> {
     if claims.iss != claims.sub {
         return Err(BadAssertion::Subject);
     }
-    match claims.iss.len() {
-        1..=MAX_CLIENT_ID => Ok(claims.iss),
-        _ => Err(BadAssertion::Issuer),
-    }
+    if is_client_id(&claims.iss) { Ok(claims.iss) } else { Err(BadAssertion::Issuer) }
+}
+
+/// Whether a text can be a client id: 1 to [`MAX_CLIENT_ID`] printable ASCII characters (RFC 6749 appendix A.1).
+/// Registration asks this too.
+pub fn is_client_id(text: &str) -> bool {
+    (1..=MAX_CLIENT_ID).contains(&text.len()) && text.bytes().all(|byte| (b' '..=b'~').contains(&byte))
 }
 
 /// Checks an assertion: the form of its header, then the signature, and only then what it claims.
@@ -252,7 +255,8 @@ impl Claims {
             return Err(BadAssertion::Audience);
         }
         self.check_times(expected.now.timestamp())?;
-        if !(1..=MAX_JTI).contains(&self.jti.chars().count()) {
+        // A control character has no place in a name, and PostgreSQL cannot store every one.
+        if !(1..=MAX_JTI).contains(&self.jti.chars().count()) || self.jti.contains(char::is_control) {
             return Err(BadAssertion::Jti);
         }
         let expires_at = DateTime::from_timestamp(self.exp, 0).ok_or(BadAssertion::TooLongLived)?;

@@ -351,7 +351,7 @@ fn hostile_claims() -> Vec<Hostile> {
     changes.extend([("nbf", ahead.clone(), B::NotYet), ("nbf", "9223372036854775807".into(), B::NotYet)]);
     changes.extend([("iat", ahead, B::IssuedAhead), ("iat", "9223372036854775807".into(), B::IssuedAhead)]);
     changes.extend([("iat", long_ago, B::IssuedLongAgo), ("iat", "-9223372036854775808".into(), B::IssuedLongAgo)]);
-    changes.extend([("jti", quoted(""), B::Jti), ("jti", long, B::Jti)]);
+    changes.extend([("jti", quoted(""), B::Jti), ("jti", long, B::Jti), ("jti", quoted("one\\u0000"), B::Jti)]);
     changes
         .into_iter()
         .map(|(name, value, reason)| {

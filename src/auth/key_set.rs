@@ -390,7 +390,7 @@ mod tests {
             cases.push((changed(ec, json!({member: ""})), Private));
         }
         for (key, fault) in cases {
-            let error = set(&[key.clone()]).unwrap_err();
+            let error = set(std::slice::from_ref(&key)).unwrap_err();
             assert_eq!(error, KeySetError::Key { position: 1, fault }, "{key}");
         }
     }
