@@ -339,6 +339,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
         #[test]
         fn granting_never_adds_and_never_loses(asked in any_scopes(), registered in any_scopes()) {
             let granted = asked.granted(&registered).unwrap_or_default();
