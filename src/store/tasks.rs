@@ -130,6 +130,12 @@ impl Tx {
         Ok(changed == 1)
     }
 
+    /// Gives a Task another place in the order; its version stays.
+    pub async fn reorder_task(&mut self, id: &str, priority: i64, due: At) -> Result<(), StoreError> {
+        sql!(self, execute, "update task set priority = $2, due = $3 where id = $1", id, priority, due)?;
+        Ok(())
+    }
+
     /// The most urgent unowned Task a caller may work on. On PostgreSQL it is locked for this transaction, and one
     /// that another caller is just taking is passed over.
     pub async fn next_unclaimed(&mut self, order: &WorkOrder<'_>) -> Result<Option<TaskRow>, StoreError> {

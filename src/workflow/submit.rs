@@ -214,7 +214,7 @@ impl Work {
                     }
                 },
                 Act::ChangeReferral => withdraw::change_referral(unit, resource, digest).await?,
-                Act::Record => record::record(unit, &self.sent, resource, &entry.expression, &mut keeping).await?,
+                Act::Record => record::record(unit, resource, &entry.expression, &mut keeping).await?,
                 Act::ChangeRecord => record::change_record(unit, resource, &entry.expression).await?,
                 Act::Task => {
                     tasks::change_task_in(unit, resource, entry.if_match).await?;
