@@ -5,6 +5,7 @@ pub mod eligibility;
 pub mod pam;
 pub mod plan;
 pub mod referral;
+pub mod role;
 pub mod task;
 
 pub use plan::Plan;
