@@ -6,4 +6,6 @@
 
 pub mod auth;
 pub mod fhir;
+pub mod pathway;
 pub mod store;
+pub mod workflow;

@@ -19,6 +19,7 @@ const EMBEDDED: &[(&str, &str)] = embed![
     "CodeSystem/task-code.json",
     "CodeSystem/task-input.json",
     "CodeSystem/task-outcome.json",
+    "ConceptMap/job-role.json",
     "ValueSet/connection-type.json",
     "ValueSet/entry-route.json",
     "ValueSet/referral-flag.json",
@@ -139,6 +140,48 @@ mod tests {
                     resource.reference()
                 );
             });
+        }
+    }
+
+    #[test]
+    fn the_demo_directory_holds_all_it_refers_to_and_only_test_organisations() {
+        let bundle: Value = serde_json::from_str(include_str!("../../fhir-profiles/demo/directory.json")).unwrap();
+        let bundle = Resource::from_value(bundle).unwrap();
+        let held: BTreeSet<String> =
+            bundle.all("entry.request.url").iter().filter_map(|url| url.as_str().map(str::to_owned)).collect();
+        for entry in bundle.all("entry.resource") {
+            let resource = Resource::from_value(entry.clone()).unwrap();
+            assert!(held.contains(&resource.reference()));
+            assert!(resource.identifier(crate::fhir::systems::ODS).is_none_or(|ods| ods.starts_with("TEST")));
+            references(entry, &mut |reference| assert!(held.contains(reference), "{reference}"));
+        }
+        let count = |kind: &str| held.iter().filter(|url| url.starts_with(&format!("{kind}/"))).count();
+        assert_eq!((count("Location"), count("OrganizationAffiliation"), count("Organization")), (3, 3, 5));
+    }
+
+    #[test]
+    fn the_national_job_roles_are_those_of_the_code_table() {
+        let map = resource("ConceptMap", "job-role").unwrap();
+        for (name, role) in [
+            ("job-health-coach", "health-coach"),
+            ("job-link-worker", "link-worker"),
+            ("job-co-ordinator", "co-ordinator"),
+        ] {
+            let code = crate::fhir::codes::CodeTable::embedded().code(name).unwrap();
+            assert_eq!(map.text("group.source"), Some(&*code.system));
+            let element = map.all("group.element").into_iter().find(|e| e["code"] == code.code.as_str()).unwrap();
+            assert_eq!(element["target"][0]["code"], role);
+        }
+    }
+
+    fn references(value: &Value, see: &mut impl FnMut(&str)) {
+        match value {
+            Value::Array(items) => items.iter().for_each(|item| references(item, see)),
+            Value::Object(fields) => {
+                fields.get("reference").and_then(Value::as_str).into_iter().for_each(&mut *see);
+                fields.values().for_each(|field| references(field, see));
+            }
+            _ => {}
         }
     }
 

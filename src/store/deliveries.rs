@@ -21,8 +21,12 @@ pub struct NewDelivery {
     pub person: String,
     pub referral: String,
     pub items: Vec<DeliveryItem>,
-    /// `pending`, or what it waits for: `no-route`, `no-practice`, `no-identity`.
+    /// Who recorded it (`PractitionerRole/id`), '' for a system.
+    pub author: String,
+    /// A state of `pathway::delivery`.
     pub state: &'static str,
+    /// Why it waits, '' when it does not.
+    pub why: &'static str,
     pub due_at: At,
     pub created_at: At,
 }
@@ -38,9 +42,15 @@ pub struct DeliveryRow {
     pub place: i64,
     /// JSON list of [`DeliveryItem`].
     pub items: String,
+    /// Who recorded it (`PractitionerRole/id`), '' for a system.
+    pub author: String,
     pub state: String,
-    /// Why it is in this state, for people; never patient data.
+    /// Why it is in this state; never patient data.
     pub why: String,
+    /// Failures since `queued_at`: the place in the retry schedule.
+    pub failures: i64,
+    /// When this run of the retry schedule began.
+    pub queued_at: At,
     pub created_at: At,
     pub due_at: At,
     pub attempts: i64,
@@ -96,16 +106,18 @@ impl Tx {
         sql!(
             self,
             execute,
-            "insert into delivery (id, practice, person, referral, place, items, state, why, created_at, due_at, \
-             attempts, lease, lease_until) \
-             select $1, $2, $3, $4, coalesce(max(d.place), 0) + 1, $5, $6, '', $7, $8, 0, 0, 0 \
+            "insert into delivery (id, practice, person, referral, place, items, author, state, why, failures, \
+             queued_at, created_at, due_at, attempts, lease, lease_until) \
+             select $1, $2, $3, $4, coalesce(max(d.place), 0) + 1, $5, $6, $7, $8, 0, $9, $9, $10, 0, 0, 0 \
              from delivery d where d.practice = $2 and d.person = $3",
             &new.id,
             &new.practice,
             &new.person,
             &new.referral,
             &items,
+            &new.author,
             new.state,
+            new.why,
             new.created_at,
             new.due_at
         )?;
@@ -124,7 +136,7 @@ impl Tx {
                     where d.settled_at is null and d.due_at <= $2 and d.lease_until <= $2 \
                     and not exists (select 1 from delivery e where e.practice = d.practice and e.person = d.person \
                     and e.place < d.place and e.settled_at is null) order by d.due_at, d.id limit $3) \
-                    returning id, practice, person, referral, place, items, state, why, created_at, due_at, attempts, \
+                    returning id, practice, person, referral, place, items, author, state, why, failures, queued_at, created_at, due_at, attempts, \
                     lease, lease_until, settled_at",
                 postgres: "update delivery set lease = lease + 1, attempts = attempts + 1, lease_until = $1 \
                     where lease_until <= $2 and id in (select d.id from delivery d \
@@ -132,7 +144,7 @@ impl Tx {
                     and not exists (select 1 from delivery e where e.practice = d.practice and e.person = d.person \
                     and e.place < d.place and e.settled_at is null) order by d.due_at, d.id limit $3 \
                     for update skip locked) \
-                    returning id, practice, person, referral, place, items, state, why, created_at, due_at, attempts, \
+                    returning id, practice, person, referral, place, items, author, state, why, failures, queued_at, created_at, due_at, attempts, \
                     lease, lease_until, settled_at"
             },
             until,
@@ -141,26 +153,22 @@ impl Tx {
         )
     }
 
-    /// Concludes an attempt. False when the lease was lost meanwhile: the result must then be dropped.
-    pub async fn settle_delivery(
-        &mut self,
-        leased: &Leased,
-        state: &str,
-        why: &str,
-        due_at: At,
-        settled_at: Option<At>,
-    ) -> Result<bool, StoreError> {
+    /// Concludes an attempt: writes `settled`'s state, reason, schedule and times. False when the lease was lost
+    /// meanwhile: the result must then be dropped.
+    pub async fn settle_delivery(&mut self, settled: &Leased) -> Result<bool, StoreError> {
         let changed = sql!(
             self,
             execute,
-            "update delivery set state = $3, why = $4, due_at = $5, settled_at = $6, lease_until = 0 \
-             where id = $1 and lease = $2 and settled_at is null",
-            &leased.id,
-            leased.lease,
-            state,
-            why,
-            due_at,
-            settled_at
+            "update delivery set state = $3, why = $4, failures = $5, queued_at = $6, due_at = $7, settled_at = $8, \
+             lease_until = 0 where id = $1 and lease = $2 and settled_at is null",
+            &settled.id,
+            settled.lease,
+            &settled.state,
+            &settled.why,
+            settled.failures,
+            settled.queued_at,
+            settled.due_at,
+            settled.settled_at
         )?;
         Ok(changed == 1)
     }
@@ -199,7 +207,7 @@ impl Tx {
         sql!(
             self,
             fetch_all,
-            "select id, practice, person, referral, place, items, state, why, created_at, due_at, attempts, lease, \
+            "select id, practice, person, referral, place, items, author, state, why, failures, queued_at, created_at, due_at, attempts, lease, \
              lease_until, settled_at from delivery where referral = $1 order by created_at, id",
             referral
         )
@@ -210,16 +218,40 @@ impl Tx {
         self.rows(Query::new("select state, count(*), min(created_at) from delivery group by state order by state")).await
     }
 
-    /// Lets deliveries that waited for a practice's Endpoint go.
-    pub async fn release_waiting(&mut self, practice: &str, state: &str, now: At) -> Result<u64, StoreError> {
+    /// Deliveries of a person or (with `person` '') of a practice that wait for a reason.
+    pub async fn waiting_deliveries(
+        &mut self,
+        practice: &str,
+        person: &str,
+        why: &str,
+    ) -> Result<Vec<DeliveryRow>, StoreError> {
+        sql!(
+            self,
+            fetch_all,
+            "select id, practice, person, referral, place, items, author, state, why, failures, queued_at, created_at, \
+             due_at, attempts, lease, lease_until, settled_at from delivery where settled_at is null \
+             and state = 'no-route' and why = $3 and ((practice = $1 and $2 = '') or (person = $2 and $2 <> '')) \
+             order by place",
+            practice,
+            person,
+            why
+        )
+    }
+
+    /// Lets a delivery that waited go, to the practice now known.
+    pub async fn release_delivery(&mut self, id: &str, practice: &str, now: At) -> Result<(), StoreError> {
         sql!(
             self,
             execute,
-            "update delivery set state = 'pending', due_at = $3 where practice = $1 and state = $2 and settled_at is null",
+            "update delivery set state = 'pending', why = '', failures = 0, queued_at = $3, due_at = $3, practice = $2, \
+             place = (select coalesce(max(d.place), 0) + 1 from delivery d where d.practice = $2 \
+             and d.person = delivery.person and d.id <> $1) \
+             where id = $1 and settled_at is null",
+            id,
             practice,
-            state,
             now
-        )
+        )?;
+        Ok(())
     }
 
     /// What a practice holds of our record.

@@ -21,6 +21,8 @@ pub struct TaskRow {
     pub owner: String,
     /// 0 stat, 1 asap, 2 urgent, 3 routine.
     pub priority: i64,
+    /// When it may first be handed out.
+    pub ready: At,
     pub due: At,
     /// Id of the ServiceRequest, '' for none.
     pub referral: String,
@@ -37,6 +39,7 @@ pub struct WorkOrder<'a> {
     pub localities: Option<&'a [String]>,
     /// Only this practice's (ODS).
     pub practice: Option<&'a str>,
+    pub now: At,
 }
 
 /// A search of the queue; empty lists do not restrict.
@@ -63,7 +66,7 @@ pub struct TaskQuery {
     pub by_id: bool,
 }
 
-const COLUMNS: &str = "t.id, t.version, t.status, t.code, t.role, t.locality, t.practice, t.owner, t.priority, t.due, \
+const COLUMNS: &str = "t.id, t.version, t.status, t.code, t.role, t.locality, t.practice, t.owner, t.priority, t.ready, t.due, \
      t.referral, t.person, t.created_at, t.open";
 
 impl Tx {
@@ -73,7 +76,7 @@ impl Tx {
             return Ok(());
         }
         let mut query = Query::new(
-            "insert into task (id, version, status, code, role, locality, practice, owner, priority, due, referral, \
+            "insert into task (id, version, status, code, role, locality, practice, owner, priority, ready, due, referral, \
              person, created_at, open) values ",
         );
         query.bind_rows(tasks.iter().map(|t| {
@@ -87,6 +90,7 @@ impl Tx {
                 t.practice.as_str().into(),
                 t.owner.as_str().into(),
                 t.priority.into(),
+                t.ready.into(),
                 t.due.into(),
                 t.referral.as_str().into(),
                 t.person.as_str().into(),
@@ -103,7 +107,7 @@ impl Tx {
         sql!(
             self,
             fetch_optional,
-            "select id, version, status, code, role, locality, practice, owner, priority, due, referral, person, \
+            "select id, version, status, code, role, locality, practice, owner, priority, ready, due, referral, person, \
              created_at, open from task where id = $1",
             id
         )
@@ -148,6 +152,7 @@ impl Tx {
             }
             query.push(")");
         }
+        query.push(" and t.ready <= ").bind(order.now);
         if let Some(practice) = order.practice {
             query.push(" and t.practice = ").bind(practice);
         }
@@ -163,7 +168,7 @@ impl Tx {
         sql!(
             self,
             fetch_all,
-            "select id, version, status, code, role, locality, practice, owner, priority, due, referral, person, \
+            "select id, version, status, code, role, locality, practice, owner, priority, ready, due, referral, person, \
              created_at, open from task where referral = $1 and referral <> '' order by created_at, id",
             referral
         )
@@ -190,7 +195,7 @@ impl Tx {
         limit: i64,
     ) -> Result<Vec<(TaskRow, Stored)>, StoreError> {
         let mut query = Query::new(
-            "select t.id, t.version, t.status, t.code, t.role, t.locality, t.practice, t.owner, t.priority, t.due, \
+            "select t.id, t.version, t.status, t.code, t.role, t.locality, t.practice, t.owner, t.priority, t.ready, t.due, \
              t.referral, t.person, t.created_at, t.open, r.kind, r.updated_at, r.deleted, r.sender, r.body \
              from task t join resource r on r.kind = 'Task' and r.id = t.id where not r.deleted",
         );

@@ -98,7 +98,7 @@ create table episode (
 );
 create unique index episode_open on episode (person) where open;
 
--- The human task queue.
+-- The human task queue. `ready` is when a Task may first be handed out: a review is made long before it is due.
 create table task (
     id         text   not null primary key,
     version    bigint not null,
@@ -109,6 +109,7 @@ create table task (
     practice   text   not null,
     owner      text   not null,
     priority   bigint not null,
+    ready      bigint not null,
     due        bigint not null,
     referral   text   not null,
     person     text   not null,
@@ -128,8 +129,11 @@ create table delivery (
     referral    text   not null,
     place       bigint not null,
     items       text   not null,
+    author      text   not null,
     state       text   not null,
     why         text   not null,
+    failures    bigint not null,
+    queued_at   bigint not null,
     created_at  bigint not null,
     due_at      bigint not null,
     attempts    bigint not null,
