@@ -5,3 +5,4 @@
 //! `outbound` (calls to practices), `auth` (who is calling), `worker` (the loops), `demo` (the loop shown).
 
 pub mod fhir;
+pub mod pathway;
