@@ -5,4 +5,5 @@
 //! `outbound` (calls to practices), `auth` (who is calling), `worker` (the loops), `demo` (the loop shown).
 
 pub mod fhir;
+pub mod outbound;
 pub mod pathway;

@@ -113,6 +113,8 @@ pub enum Reason {
     VersionConflict,
     /// The practice has several entries that carry the identifier of one of our records.
     SeveralCopies,
+    /// The practice's system drops our identifier from what it stores, so that a repeat would double it.
+    IdentifierNotKept,
     /// The whole retry schedule has passed without success.
     RetriesExhausted,
     /// The whole retry schedule has passed and it is still not known whether the entry is there.
@@ -129,6 +131,7 @@ impl Reason {
             Reason::FamilyNameDiffers => "family-name-differs",
             Reason::VersionConflict => "version-conflict",
             Reason::SeveralCopies => "several-copies",
+            Reason::IdentifierNotKept => "identifier-not-kept",
             Reason::RetriesExhausted => "retries-exhausted",
             Reason::OutcomeUnknown => "outcome-unknown",
         }
@@ -156,6 +159,9 @@ impl fmt::Display for Reason {
             }
             Reason::SeveralCopies => {
                 "The practice holds the entry more than once. Ask the practice to remove the extra one, then replay."
+            }
+            Reason::IdentifierNotKept => {
+                "The practice's system does not keep our identifier. It must, or entries cannot be corrected or repeated safely: ask its supplier."
             }
             Reason::RetriesExhausted => {
                 "The practice's system has not taken the entry in 72 hours. Find out why with the practice, then replay."
