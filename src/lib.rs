@@ -6,6 +6,7 @@
 
 pub mod auth;
 pub mod fhir;
+pub mod outbound;
 pub mod pathway;
 pub mod store;
 pub mod workflow;
