@@ -46,7 +46,7 @@ pub async fn claim_next(
         None => Some(staff.localities.clone()),
     };
     let order =
-        WorkOrder { role: &work.role, localities: localities.as_deref(), practice: work.practice.as_deref() };
+        WorkOrder { role: &work.role, localities: localities.as_deref(), practice: work.practice.as_deref(), now: now.into() };
     let Some(row) = unit.tx.next_unclaimed(&order).await? else {
         unit.audit("$claim-next", "Task", "");
         unit.commit().await?;

@@ -4,9 +4,9 @@ use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
 use crate::fhir::systems::{TASK_INPUT, TASK_OUTCOME};
-use crate::fhir::when::instant;
+use crate::fhir::when::{instant, start_of};
 use crate::fhir::{Invalid, InvalidKind, Issue, IssueCode, Resource};
-use crate::pathway::plan::{Follow, History, Input, Step};
+use crate::pathway::plan::{Follow, History, Input, Step, is_urgent};
 use crate::pathway::task::Event;
 use crate::store::{At, ReferralRow, Store, TaskRow};
 
@@ -53,13 +53,15 @@ pub async fn complete_in(unit: &mut Unit<'_>, id: &str, completion: Completion) 
     }
     outputs(unit, &mut task, step, &completion.outputs).await?;
     let follow = match step {
-        Some(step) => Some(follow(unit, step, &row, &completion.outcome).await?),
+        Some(step) => {
+            let urgent = is_urgent(task.text("priority"));
+            Some(follow(unit, step, &row, &completion.outcome, urgent).await?)
+        }
         None => None,
     };
-    task.map_mut().insert(
-        "businessStatus".to_owned(),
-        json!({ "coding": [{ "system": TASK_OUTCOME, "code": completion.outcome }] }),
-    );
+    let outcome = follow.as_ref().map_or(completion.outcome.as_str(), |f| f.outcome.as_str());
+    task.map_mut()
+        .insert("businessStatus".to_owned(), json!({ "coding": [{ "system": TASK_OUTCOME, "code": outcome }] }));
     let mut said: Vec<String> = completion.note.into_iter().collect();
     if let Some(follow) = &follow {
         said.extend(follow.warnings.iter().cloned());
@@ -117,15 +119,8 @@ async fn recorded(unit: &mut Unit<'_>, input: &Input, row: &TaskRow, outputs: &[
     Ok(false)
 }
 
-/// An input whose code names a code of the table means an Observation with that code.
 fn is_what_is_needed(unit: &Unit<'_>, input: &Input, resource: &Resource) -> bool {
-    if resource.text("status") == Some("entered-in-error") {
-        return false;
-    }
-    match unit.house.codes.code(&input.code) {
-        Some(code) => resource.value().get("code").is_some_and(|concept| code.is_in(concept)),
-        None => true,
-    }
+    resource.text("status") != Some("entered-in-error") && input.is_met_by(resource, &unit.house.codes)
 }
 
 async fn outputs(unit: &mut Unit<'_>, task: &mut Resource, step: Option<&Step>, outputs: &[String]) -> Result<()> {
@@ -156,29 +151,38 @@ async fn outputs(unit: &mut Unit<'_>, task: &mut Resource, step: Option<&Step>, 
     Ok(())
 }
 
-async fn follow(unit: &mut Unit<'_>, step: &Step, row: &TaskRow, outcome: &str) -> Result<Follow> {
-    let history = history(unit, &row.referral).await?;
-    unit.house.plan.follow(&step.code, outcome, unit.now, &history).map_err(|unknown| {
+async fn follow(unit: &mut Unit<'_>, step: &Step, row: &TaskRow, outcome: &str, urgent: bool) -> Result<Follow> {
+    let history = history(unit, step, row, outcome, urgent).await?;
+    unit.house.plan.follow(step, outcome, unit.now, &history).map_err(|unknown| {
         Error::rule(IssueCode::CodeInvalid, "Parameters.parameter.where(name='outcome').value", unknown.to_string())
     })
 }
 
-/// What has happened on this referral so far, as the pathway counts it.
-async fn history(unit: &mut Unit<'_>, referral: &str) -> Result<History> {
-    let done: Vec<TaskRow> =
-        unit.tx.tasks_of_referral(referral).await?.into_iter().filter(|t| t.status == "completed").collect();
-    let count = |code: &str| u32::try_from(done.iter().filter(|t| t.code == code).count()).unwrap_or(u32::MAX);
-    let mut history = History::default();
-    for task in &done {
-        history.completed.insert(task.code.clone(), count(&task.code));
-    }
-    let mut first_meeting = None;
-    for task in done.iter().filter(|t| t.code == "first-meeting") {
-        if let Some(seen) = unit.get("Task", &task.id).await? {
-            first_meeting = seen.resource.text("executionPeriod.end").and_then(crate::fhir::when::start_of);
+/// What has happened on this referral so far, as the pathway counts it. The Task that ends now is counted.
+async fn history(unit: &mut Unit<'_>, step: &Step, row: &TaskRow, outcome: &str, urgent: bool) -> Result<History> {
+    let mut history = History { urgent, attempts: 1, sessions: 1, ..History::default() };
+    let mut in_a_row = true;
+    for task in unit.tx.tasks_of_referral(&row.referral).await?.into_iter().rev().filter(|t| t.id != row.id) {
+        if task.open {
+            history.open.insert(task.code);
+            continue;
         }
+        if task.status != "completed" {
+            continue;
+        }
+        let Some(seen) = unit.get("Task", &task.id).await? else { continue };
+        let ended = seen.resource.text("executionPeriod.end").and_then(start_of).unwrap_or(unit.now);
+        if task.code == step.code {
+            let same = seen.resource.text("businessStatus.coding.code") == Some(outcome);
+            in_a_row &= same;
+            history.attempts += u32::from(in_a_row);
+            history.sessions += 1;
+        }
+        history.ended.entry(task.code).or_insert(ended);
     }
-    history.first_meeting_at = first_meeting;
+    if step.code == "first-meeting" {
+        history.ended.insert(step.code.clone(), unit.now);
+    }
     Ok(history)
 }
 

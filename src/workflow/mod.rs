@@ -21,7 +21,7 @@ mod withdraw;
 pub use actor::{Actor, Staff};
 pub use claim::{Work, claim, claim_next, release};
 pub use complete::{Completion, complete};
-pub use deliver::{Dispatch, lease, settle};
+pub use deliver::{Attempted, Dispatch, hold, lease, prepare, settle};
 pub use error::{Error, Result};
 pub use house::House;
 pub use load::{DIRECTORY, Loaded, load};

@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 use crate::fhir::systems::{ODS, REFERRAL_REFERENCE};
 use crate::fhir::when::instant;
 use crate::fhir::{IssueCode, Resource, path};
-use crate::pathway::eligibility::{self, Circumstances};
-use crate::pathway::referral::{self, Reference};
+use crate::pathway::eligibility;
+use crate::pathway::referral::{self, Ours, ReferralReference, Standing};
 use crate::store::{At, Belongs, EpisodeRow, PersonRow, ReferralRow};
 
 use super::identify::{self, Identified};
@@ -111,47 +111,43 @@ async fn subject_of(unit: &mut Unit<'_>, sent: &Sent, request: &Resource, expres
     }
 }
 
-/// What counts as a referral to us: the rest is kept as context, without a Task.
+/// Whether it is a referral to us; the rest is kept as context, without a Task. What its references mean is looked up
+/// first: the rule itself is pure.
 async fn is_referral(unit: &mut Unit<'_>, sent: &Sent, request: &Resource) -> Result<bool> {
-    if request.text("status") != Some("active") {
-        return Ok(false);
-    }
-    for base in request.all("basedOn.reference").into_iter().filter_map(Value::as_str) {
-        if let Some(("ServiceRequest", id)) = unit.house.local(base)
-            && unit.tx.referral(id).await?.is_some()
-        {
-            return Ok(false);
+    let mut ours = Vec::new();
+    for reference in request.all("basedOn.reference").into_iter().filter_map(Value::as_str) {
+        let known = match unit.house.local(reference) {
+            Some(("ServiceRequest", id)) => unit.tx.referral(id).await?.is_some(),
+            Some(("CarePlan", id)) => unit.get("CarePlan", id).await?.is_some_and(|seen| !seen.belongs.referral.is_empty()),
+            _ => false,
+        };
+        if known {
+            ours.push(reference.to_owned());
         }
     }
     for performer in request.all("performer") {
-        if names_another_organisation(unit, sent, request, performer).await? {
-            return Ok(false);
+        let named = identify::organization_code(unit, sent, request, performer).await?;
+        if let (Some(reference), Some(ods)) = (path::text(performer, "reference"), named)
+            && ods == unit.house.organization
+        {
+            ours.push(reference.to_owned());
         }
     }
-    Ok(true)
-}
-
-async fn names_another_organisation(
-    unit: &mut Unit<'_>,
-    sent: &Sent,
-    request: &Resource,
-    performer: &Value,
-) -> Result<bool> {
-    let reference = path::text(performer, "reference").unwrap_or_default();
-    let kind = match unit.house.local(reference) {
-        Some((kind, _)) => kind,
-        None => path::text(performer, "type").unwrap_or_default(),
-    };
-    if let Some(ods) = identify::organization_code(unit, sent, request, performer).await? {
-        return Ok(ods != unit.house.organization);
-    }
-    // An organisation whose code cannot be told is not us: our own directory says ours.
-    Ok(kind == "Organization")
+    let is_ours = |reference: &str| ours.iter().any(|known| known == reference);
+    let standing = referral::standing(
+        request,
+        &Ours {
+            ods: &unit.house.organization,
+            is_our_organization: &is_ours,
+            is_one_of_ours: &|value| path::text(value, "reference").is_some_and(is_ours),
+        },
+    );
+    Ok(standing == Standing::Referral)
 }
 
 async fn new_reference(unit: &mut Unit<'_>) -> Result<String> {
     loop {
-        let reference = Reference::from_bits(rand::random::<u64>()).to_string();
+        let reference = ReferralReference::from_bits(rand::random::<u64>()).to_string();
         if !unit.tx.reference_is_taken(&reference).await? {
             return Ok(reference);
         }
@@ -177,18 +173,22 @@ async fn flags(
 ) -> Result<Vec<String>> {
     let mut said = Vec::new();
     let practice = unit.tx.practice(&person.practice).await?;
-    let circumstances = Circumstances {
+    let known = eligibility::Person {
         birth_date: (!person.birth_date.is_empty()).then_some(person.birth_date.as_str()),
-        practice_known: !person.practice.is_empty(),
-        practice_in_area: practice.is_some_and(|p| p.affiliated),
-        reason_stated: ["reasonCode", "reasonReference", "supportingInfo", "note"]
-            .iter()
-            .any(|element| request.value().get(*element).is_some()),
-        nhs_number_known: person.nhs_number.is_some(),
+        practice: match practice {
+            Some(practice) if !practice.locality.is_empty() => eligibility::Practice::Local,
+            _ if person.practice.is_empty() => eligibility::Practice::Unknown,
+            _ => eligibility::Practice::Elsewhere,
+        },
+        reason_stated: eligibility::states_a_reason(request),
     };
-    for check in eligibility::assess(&unit.house.plan, &circumstances, unit.now) {
+    for check in eligibility::assess(&unit.house.plan, &known, unit.now.date_naive()) {
         flag(request, check.code);
         said.push(check.text);
+    }
+    if person.nhs_number.is_none() {
+        flag(request, "no-nhs-number");
+        said.push("There is no NHS number: ask for it. Nothing reaches the GP record until it is known.".to_owned());
     }
     if identify::check_digit_fails(unit, person) {
         flag(request, "nhs-number-check-digit");
@@ -286,7 +286,7 @@ fn first_task(unit: &mut Unit<'_>, request: &Resource, row: &ReferralRow, checks
     let priority = request.text("priority").unwrap_or("routine");
     let house = unit.house;
     let step = house.plan.first_step();
-    let due = At::from(house.plan.contact_due(unit.now, priority));
+    let due = At::from(house.plan.contact_due(unit.now, Some(priority)));
     let mut notes = vec![format!("Came by: {}.", referral::entry_route(request).replace('-', " "))];
     notes.extend(checks.iter().cloned());
     tasks::open(unit, step, row, priority, due, &notes);

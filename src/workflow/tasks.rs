@@ -14,10 +14,15 @@ use super::actor::Staff;
 use super::complete::{self, Completion};
 use super::{Actor, Error, House, Result, Unit, Written};
 
+/// How long before it is due a Task is first handed out: a review in a year is nobody's work today. Local policy.
+const AHEAD: chrono::Duration = chrono::Duration::days(21);
+
 /// Opens the Task of a step of the pathway.
 pub fn open(unit: &mut Unit<'_>, step: &Step, referral: &ReferralRow, priority: &str, due: At, notes: &[String]) {
     let id = Unit::new_id();
+    let ready = At::from((due.time() - AHEAD).max(unit.now));
     let mut task = blank(unit, &id, &step.code, &step.title, &step.role, priority, due);
+    task["restriction"]["period"]["start"] = json!(instant(ready.time()));
     task["instantiatesCanonical"] = json!(unit.house.plan.canonical());
     task["basedOn"] = json!([{ "reference": format!("CarePlan/{}", referral.care_plan) }]);
     task["focus"] = json!({ "reference": format!("ServiceRequest/{}", referral.id), "display": referral.reference });
@@ -41,7 +46,14 @@ pub fn open(unit: &mut Unit<'_>, step: &Step, referral: &ReferralRow, priority: 
         task["input"] = Value::Array(inputs);
     }
     note(&mut task, unit.now, notes);
-    let row = row(&task, &id, step.code.as_str(), &step.role, due, &referral.locality, &referral.practice, &referral.id, &referral.person, unit);
+    let row = TaskRow {
+        locality: referral.locality.clone(),
+        practice: referral.practice.clone(),
+        referral: referral.id.clone(),
+        person: referral.person.clone(),
+        ready,
+        ..row(unit, &task, &step.code, &step.role, due)
+    };
     let belongs =
         Belongs { sender: referral.sender.clone(), person: referral.person.clone(), referral: referral.id.clone() };
     unit.queue(row);
@@ -68,7 +80,12 @@ pub async fn for_co_ordinator(
     if !practice.is_empty() {
         note(&mut task, unit.now, &[format!("Practice {practice}.")]);
     }
-    let row = row(&task, &id, code, "co-ordinator", due, "", practice, referral, &person.id, unit);
+    let row = TaskRow {
+        practice: practice.to_owned(),
+        referral: referral.to_owned(),
+        person: person.id.clone(),
+        ..row(unit, &task, code, "co-ordinator", due)
+    };
     unit.queue(row);
     let belongs = Belongs { sender: unit.house.organization.clone(), person: person.id.clone(), referral: referral.to_owned() };
     unit.create(Resource::from_value(task)?, belongs);
@@ -102,32 +119,22 @@ fn note(task: &mut Value, now: chrono::DateTime<chrono::Utc>, texts: &[String]) 
     }
 }
 
-#[expect(clippy::too_many_arguments, reason = "the columns of one row, filled at two places")]
-fn row(
-    task: &Value,
-    id: &str,
-    code: &str,
-    role: &str,
-    due: At,
-    locality: &str,
-    practice: &str,
-    referral: &str,
-    person: &str,
-    unit: &Unit<'_>,
-) -> TaskRow {
+/// The place of a new Task in the queue: nobody's, open to be taken at once, in no locality.
+fn row(unit: &Unit<'_>, task: &Value, code: &str, role: &str, due: At) -> TaskRow {
     TaskRow {
-        id: id.to_owned(),
+        id: path::text(task, "id").unwrap_or_default().to_owned(),
         version: 1,
         status: "requested".to_owned(),
         code: code.to_owned(),
         role: role.to_owned(),
-        locality: locality.to_owned(),
-        practice: practice.to_owned(),
+        locality: String::new(),
+        practice: String::new(),
         owner: String::new(),
         priority: i64::from(priority_rank(path::text(task, "priority").unwrap_or_default())),
+        ready: unit.now.into(),
         due,
-        referral: referral.to_owned(),
-        person: person.to_owned(),
+        referral: String::new(),
+        person: String::new(),
         created_at: unit.now.into(),
         open: true,
     }
