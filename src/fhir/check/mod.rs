@@ -10,12 +10,15 @@ mod narrative;
 mod place;
 mod presence;
 mod primitive;
+mod profile;
 mod scope;
 mod tables;
 mod walk;
 
 use place::Place;
 use walk::Walk;
+
+pub use profile::Profiles;
 
 use super::{Issue, Resource};
 

@@ -7,6 +7,7 @@ use std::collections::HashSet;
 use serde_json::{Map, Value};
 
 use super::place::{Findings, Place, listed};
+use super::primitive;
 use super::tables::tables;
 use crate::fhir::IssueCode;
 
@@ -87,6 +88,10 @@ impl<'r> Scope<'r> {
                 found.error(IssueCode::Invariant, &at.child("reference"), text);
             }
         }
+        if !well_formed(reference) {
+            let text = "A relative reference is Type/id, where the id is 1 to 64 of A-Z, a-z, 0-9, - and .";
+            return found.error(IssueCode::Value, &at.child("reference"), text);
+        }
         let Some(targets) = targets else { return };
         let said = fields.get("type").and_then(Value::as_str);
         let said = said.map(|t| t.strip_prefix("http://hl7.org/fhir/StructureDefinition/").unwrap_or(t));
@@ -117,6 +122,19 @@ impl<'r> Scope<'r> {
                 found.error(IssueCode::Invariant, &at.child("contained").item(index), text);
             }
         }
+    }
+}
+
+/// Whether a reference that begins with a resource type goes on with an id, and perhaps a version.
+fn well_formed(reference: &str) -> bool {
+    let Some((of_type, rest)) = reference.split_once('/') else { return true };
+    if tables().resource(of_type).is_none() {
+        return true;
+    }
+    let rest = rest.split('#').next().unwrap_or(rest);
+    match rest.split_once("/_history/") {
+        Some((id, version)) => primitive::id(id) && primitive::id(version),
+        None => primitive::id(rest),
     }
 }
 

@@ -99,6 +99,11 @@ pub(super) struct ValueSet {
 }
 
 impl ValueSet {
+    /// Each system with its codes, sorted; none where the set cannot be listed.
+    pub(super) fn systems(&self) -> &[(&'static str, Vec<&'static str>)] {
+        &self.systems
+    }
+
     /// Whether a bare code is in the set, whatever its system; true where the set cannot be listed.
     pub(super) fn has_code(&self, code: &str) -> bool {
         self.systems.is_empty() || self.systems.iter().any(|(_, codes)| codes.binary_search(&code).is_ok())
@@ -137,6 +142,11 @@ impl Type {
         self.elements.iter().filter(|e| e.choice.is_some()).find(|e| {
             json_name.strip_prefix(e.name).is_some_and(|rest| rest.is_empty() || rest.starts_with(char::is_uppercase))
         })
+    }
+
+    /// The element a JSON name means that differs only in upper and lower case.
+    pub(super) fn element_in_any_case(&self, json_name: &str) -> Option<&Element> {
+        self.elements.iter().find(|e| e.choice.is_none() && e.name.eq_ignore_ascii_case(json_name))
     }
 
     /// The elements whose bits are set.

@@ -129,6 +129,10 @@ impl<'r> Walk<'r> {
         if key == "fhir_comments" {
             return;
         }
+        if let Some(meant) = of.element_in_any_case(key) {
+            let text = format!("R4 writes this element {}: names are case-sensitive.", meant.name);
+            return self.found.error(IssueCode::Structure, &at.child(meant.name), text);
+        }
         let Some(name) = sayable(key) else {
             return self.found.error(IssueCode::Structure, at, format!("{} has an element R4 does not know.", of.name));
         };
