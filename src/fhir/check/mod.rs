@@ -48,3 +48,6 @@ pub fn resource_types() -> impl Iterator<Item = &'static str> {
 fn root_name(kind: &str) -> &str {
     if is_resource_type(kind) { kind } else { "Resource" }
 }
+
+#[cfg(test)]
+mod tests;

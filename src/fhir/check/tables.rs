@@ -56,7 +56,6 @@ pub(super) struct Type {
     elements: Vec<Element>,
     /// One bit per element, set where the minimum is 1.
     pub(super) required: u64,
-    /// Whether this is the datatype Reference or a specialisation of another type that is treated apart.
     pub(super) special: Special,
     pub(super) presence: Vec<PresenceRule>,
     pub(super) values: Vec<ValueRule>,
@@ -68,6 +67,8 @@ pub(super) enum Special {
     None,
     Reference,
     Bundle,
+    /// Element itself: what the `_` companion of a primitive value is.
+    Companion,
 }
 
 /// One element of a type.
@@ -307,6 +308,7 @@ impl Build<'_> {
         let special = match lines.name {
             "Reference" => Special::Reference,
             "Bundle" => Special::Bundle,
+            "Element" => Special::Companion,
             _ => Special::None,
         };
         let (presence, values) = (Vec::new(), Vec::new());

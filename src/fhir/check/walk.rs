@@ -101,7 +101,7 @@ impl<'r> Walk<'r> {
             }
         } else if fields.is_empty() {
             self.found.error(IssueCode::Structure, at, "An object cannot be empty: leave the element out.");
-        } else if fields.len() == 1 && fields.contains_key("id") {
+        } else if fields.len() == 1 && fields.contains_key("id") && of.special != Special::Companion {
             self.found.error(
                 IssueCode::Invariant,
                 at,
@@ -120,7 +120,7 @@ impl<'r> Walk<'r> {
         }
         match of.special {
             Special::Bundle => bundle::check(fields, at, &mut self.found),
-            Special::Reference | Special::None => {}
+            Special::Reference | Special::Companion | Special::None => {}
         }
     }
 
@@ -263,7 +263,7 @@ impl<'r> Walk<'r> {
     fn companion(&mut self, element: &'static Element, value: &'r Value, main: Option<&'r Value>, at: &Place<'_>) {
         const SHAPE: &str = "The companion with _ holds an object with id or extension";
         match value {
-            Value::Object(_) if !element.many => self.companion_item(value, at),
+            Value::Object(_) if !element.many => self.companion_item(value, main.is_some(), at),
             Value::Array(items) if element.many => {
                 let values = main.and_then(Value::as_array);
                 if items.is_empty() || values.is_some_and(|v| v.len() != items.len()) {
@@ -278,7 +278,7 @@ impl<'r> Walk<'r> {
                     match item {
                         Value::Null if valued => {}
                         Value::Null if main.is_some() => {}
-                        _ => self.companion_item(item, &at.item(index)),
+                        _ => self.companion_item(item, valued, &at.item(index)),
                     }
                 }
             }
@@ -289,13 +289,17 @@ impl<'r> Walk<'r> {
         }
     }
 
-    fn companion_item(&mut self, value: &'r Value, at: &Place<'_>) {
-        match (value.as_object(), self.tables.named("Element")) {
-            (Some(fields), Some(of)) => self.object(of, fields, at),
-            _ => {
-                self.found.error(IssueCode::Structure, at, "The companion with _ holds an object with id or extension.")
-            }
+    /// The companion of one value; where there is no value it must say more than an id (R4 rule ele-1).
+    fn companion_item(&mut self, value: &'r Value, valued: bool, at: &Place<'_>) {
+        let (Some(fields), Some(of)) = (value.as_object(), self.tables.named("Element")) else {
+            let text = "The companion with _ holds an object with id or extension.";
+            return self.found.error(IssueCode::Structure, at, text);
+        };
+        if !valued && fields.len() == 1 && fields.contains_key("id") {
+            let text = "R4 rule ele-1: an element needs a value or an extension, not only an id.";
+            self.found.error(IssueCode::Invariant, at, text);
         }
+        self.object(of, fields, at);
     }
 }
 
