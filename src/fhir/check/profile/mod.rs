@@ -210,3 +210,6 @@ impl Profile {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;
