@@ -3,6 +3,7 @@
 pub mod index;
 pub mod codes;
 pub mod nhs_number;
+pub mod check;
 pub mod outcome;
 pub mod path;
 pub mod profiles;

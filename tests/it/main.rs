@@ -1,1 +1,5 @@
 //! The product from outside: HTTP in, database and practice out.
+
+mod r4_tables;
+mod test_data;
+mod validation;
