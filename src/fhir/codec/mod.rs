@@ -1,0 +1,8 @@
+//! FHIR R4 documents in and out: JSON and XML, guarded and lossless.
+
+mod json;
+mod limits;
+mod refusal;
+
+pub use json::{read_json, write_json};
+pub use limits::Limits;
