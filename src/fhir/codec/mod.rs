@@ -3,6 +3,8 @@
 mod json;
 mod limits;
 mod refusal;
+mod xml;
 
 pub use json::{read_json, write_json};
 pub use limits::Limits;
+pub use xml::{read_xml, write_xml};
