@@ -27,7 +27,7 @@ const PARSER_DEPTH: usize = 126;
 /// Refuses ([`Invalid`] of one issue, naming the element) with [`InvalidKind::TooLarge`] what is over a limit, and
 /// with [`InvalidKind::Malformed`]: what is not JSON or not UTF-8, a root that is not an object with a `resourceType`,
 /// a name twice in an object, `[]`, `{}`, null outside an array, trailing bytes, control characters and lone
-/// surrogates in text, numbers of more than 64 digits or an exponent beyond 128
+/// surrogates in text, numbers of more than 64 digits or an exponent beyond 300
 /// (<https://hl7.org/fhir/R4/json.html>).
 ///
 /// [`InvalidKind::TooLarge`]: crate::fhir::outcome::InvalidKind::TooLarge

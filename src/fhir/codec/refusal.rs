@@ -6,8 +6,8 @@ use super::Limits;
 
 /// No number in medicine needs more digits; a longer one costs time in every program that adds it up.
 const DIGITS: usize = 64;
-/// No number in medicine is larger than this power of ten, or smaller than its inverse.
-const EXPONENT: u32 = 128;
+/// Beyond this power of ten a double holds infinity or zero. HL7's own examples go to 245.
+const EXPONENT: u32 = 300;
 /// Characters of one element name, and of a whole expression, that an issue repeats.
 const NAME: usize = 64;
 const EXPRESSION: usize = 512;

@@ -139,13 +139,13 @@ fn an_absurd_number_is_refused() {
     let with = |number: &str| format!(r#"{{"resourceType":"Observation","valueInteger":{number}}}"#);
     malformed(with(&"9".repeat(65)), "Observation.valueInteger", "64 digits");
     malformed(with(&format!("0.{}", "0".repeat(1_000_000))), "Observation.valueInteger", "64 digits");
-    malformed(with("1e129"), "Observation.valueInteger", "exponent");
+    malformed(with("1e301"), "Observation.valueInteger", "exponent");
     malformed(with("1e-99999999999999999999"), "Observation.valueInteger", "exponent");
     for number in ["01", "+1", ".5", "1.", "NaN", "Infinity", "0x1", "1e"] {
         assert_eq!(read(&with(number)).unwrap_err().kind, InvalidKind::Malformed, "{number}");
     }
     comes_back(&with(&"9".repeat(64)));
-    assert!(read(&with("1e0128")).is_ok());
+    assert!(read(&with("1e0300")).is_ok());
 }
 
 #[test]

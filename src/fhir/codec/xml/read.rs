@@ -108,8 +108,19 @@ impl<'a> Reading<'a> {
     /// What stands up to the closing tag, into `fields`.
     fn children(&mut self, depth: usize, fields: &mut Map<String, Value>) -> Result<(), Refusal> {
         let mut members: Vec<Member> = Vec::new();
-        while let Piece::Open(tag) = self.between()? {
-            self.child(tag, depth, &mut members)?;
+        loop {
+            let piece = match self.between() {
+                Ok(piece) => piece,
+                Err(refusal) => {
+                    self.trail.extend(self.source.refused_tag().map(Step::Member));
+                    return Err(refusal);
+                }
+            };
+            match piece {
+                Piece::Open(tag) => self.child(tag, depth, &mut members)?,
+                Piece::End => return Err(Refusal::structure("The document ends before the element does.")),
+                _ => break,
+            }
         }
         members.into_iter().for_each(|member| member.into_fields(fields));
         Ok(())

@@ -71,13 +71,15 @@ pub(super) struct Source<'a> {
     text: &'a str,
     limits: &'a Limits,
     values: usize,
+    /// The name of the tag that is being read, or that could not be.
+    opening: Option<String>,
 }
 
 impl<'a> Source<'a> {
     pub(super) fn new(text: &'a str, limits: &'a Limits) -> Source<'a> {
         let mut xml = NsReader::from_str(text);
         xml.config_mut().check_comments = true;
-        Source { xml, text, limits, values: 0 }
+        Source { xml, text, limits, values: 0, opening: None }
     }
 
     /// The text between two offsets.
@@ -88,6 +90,11 @@ impl<'a> Source<'a> {
     /// How far the document is read, in bytes.
     pub(super) fn offset(&self) -> usize {
         usize::try_from(self.xml.buffer_position()).unwrap_or(usize::MAX)
+    }
+
+    /// The name of the tag that was refused, if [`Source::next`] refused one.
+    pub(super) fn refused_tag(&mut self) -> Option<String> {
+        self.opening.take()
     }
 
     /// The next piece. What is around it in the tree is the caller's to check; tags that do not match are refused here.
@@ -142,10 +149,12 @@ impl<'a> Source<'a> {
             _ => Space::Other,
         };
         let (name, prefixed) = (name.into_inner().to_owned(), qualified.prefix().is_some());
+        self.opening = Some(name.clone());
         if !is_name(&name) {
             return Err(self.malformed("the name of an element holds characters that no name has"));
         }
         let attributes = self.attributes(&tag)?;
+        self.opening = None;
         Ok(Tag { space, name, prefixed, empty, attributes, start })
     }
 

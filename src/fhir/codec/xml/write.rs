@@ -69,7 +69,7 @@ impl Writing {
                 }
             }
         }
-        halves.sort_by_key(|(name, _)| self.place.order(name));
+        halves.sort_by_cached_key(|(name, _)| self.place.order(name));
         self.begin(name, attributes, halves.is_empty())?;
         for (child, [value, more]) in &halves {
             self.place.enter(child);
