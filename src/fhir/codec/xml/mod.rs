@@ -43,7 +43,9 @@ pub fn read_xml(bytes: &[u8], limits: &Limits) -> Result<Resource, Invalid> {
 /// where `pretty` (the narrative stays as it is).
 ///
 /// Refuses what FHIR XML has no form for, and what [`read_xml`] would not read back as it was: an element unknown to
-/// R4, a value of another type than R4 gives the element, a narrative that is not well-formed XHTML. A resource that
+/// R4, a value of another type than R4 gives the element, a narrative that is not well-formed XHTML. Two things change
+/// their form and not their meaning: the halves of a repeating value (`given`, `_given`) come back equally long, and
+/// a carriage return in the narrative as the line feed that XML reads. A resource that
 /// passed the check of its structure is refused for its narrative only.
 pub fn write_xml(resource: &Resource, pretty: bool) -> Result<Vec<u8>, Invalid> {
     unwinding(|| write::document(resource, pretty))

@@ -144,7 +144,8 @@ impl<'a> Reading<'a> {
                 Err(Refusal::structure("The element is there more than once, and R4 allows it once."))
             }
             () if name == "entry" && occurrences.len() == self.limits.entries => Err(Refusal::entries(self.limits)),
-            () => self.occurrence(tag, depth + 1 + usize::from(repeats)),
+            () if repeats => self.check_depth(depth + 1).and_then(|()| self.occurrence(tag, depth + 2)),
+            () => self.occurrence(tag, depth + 1),
         };
         match read {
             Ok(occurrence) => {
@@ -213,10 +214,12 @@ impl<'a> Reading<'a> {
         if url.is_some() {
             return Err(Refusal::structure("The element has no attribute url: only an extension has."));
         }
+        if id.is_some() || !tag.empty {
+            self.check_depth(depth)?;
+        }
         let mut more = Map::new();
         more.extend(id.map(|id| ("id".to_owned(), Value::String(id))));
         if !tag.empty {
-            self.check_depth(depth)?;
             self.children(depth, &mut more)?;
         }
         let value = value.map(|text| primitive::from_attribute(text, shape)).transpose()?;

@@ -249,14 +249,16 @@ fn is_name(name: &str) -> bool {
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
 }
 
+const WHITE_SPACE: [char; 4] = [' ', '\t', '\n', '\r'];
+
 /// Whether white space stands before every attribute: the parser does not insist, and the narrative is kept as written.
 fn is_spaced(attributes: &str) -> bool {
     let mut rest = attributes;
-    while !rest.trim_start().is_empty() {
-        let Some((_, value)) = rest.strip_prefix([' ', '\t', '\n', '\r']).and_then(|r| r.split_once('=')) else {
+    while !rest.trim_start_matches(WHITE_SPACE).is_empty() {
+        let Some((_, value)) = rest.strip_prefix(WHITE_SPACE).and_then(|r| r.split_once('=')) else {
             return false;
         };
-        let value = value.trim_start();
+        let value = value.trim_start_matches(WHITE_SPACE);
         let Some(quote) = value.chars().next().filter(|c| matches!(c, '"' | '\'')) else { return false };
         let Some((_, after)) = value.get(1..).and_then(|v| v.split_once(quote)) else { return false };
         rest = after;

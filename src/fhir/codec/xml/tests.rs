@@ -88,7 +88,7 @@ fn numbers_and_booleans_are_what_the_element_says() {
             r#"<Basic xmlns="http://hl7.org/fhir"><extension url="a"><valueDecimal value="{value}"/></extension></Basic>"#
         )
     };
-    for value in [".5", "1.", "NaN", "1,5", "0x1", "", "1 ", &"1".repeat(65), "1e301"] {
+    for value in [".5", "1.", "NaN", "1,5", "0x1", "", "1 ", " 1", &"1".repeat(65), "1e301"] {
         assert_eq!(read(&decimal(value)).unwrap_err().kind, InvalidKind::Malformed, "{value}");
     }
 }
@@ -411,6 +411,7 @@ fn what_has_no_xml_form_is_not_written() {
         (r#"{"resourceType":"Patient","contained":[{"id":"a"}]}"#, "Patient.contained[0]"),
         (r#"{"resourceType":"Patient","extension":[{"url":"a","_url":{"id":"b"}}]}"#, "Patient.extension[0].url"),
         (r#"{"resourceType":"Patient","_birthDate":{"value":"b"}}"#, "Patient.birthDate.value"),
+        (r#"{"resourceType":"Patient","text":{"_div":{"id":"b"}}}"#, "Patient.text.div"),
     ] {
         let resource = read_json(json.as_bytes(), &Limits::default()).unwrap();
         let invalid = write_xml(&resource, false).unwrap_err();

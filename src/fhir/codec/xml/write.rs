@@ -100,7 +100,8 @@ impl Writing {
     fn occurrence(&mut self, name: &str, value: Option<&Value>, more: Option<&Value>) -> Result<(), Refusal> {
         match (self.place.content(), value, more) {
             (_, None, None) => Err(Refusal::structure("null stands for nothing here.")),
-            (Content::Primitive(_), Some(Value::String(div)), None) if name == "div" => self.div(div),
+            (_, Some(Value::String(div)), None) if name == "div" => self.div(div),
+            _ if name == "div" => Err(Refusal::structure("A narrative is a text, and has no second half.")),
             (Content::Primitive(shape), ..) => self.primitive(name, shape, value, more),
             (Content::Resource, Some(resource), None) => {
                 self.begin(name, "", false)?;

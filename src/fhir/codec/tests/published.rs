@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::{Limits, read_json, read_xml, write_json, write_xml};
+use crate::fhir::codec::{Limits, read_json, read_xml, write_json, write_xml};
 
 /// Larger files say nothing new and take a debug build seconds each.
 const LARGEST: u64 = 400_000;

@@ -3,9 +3,10 @@
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use proptest::prelude::*;
+use serde_json::Value;
 
-use super::{Limits, read_json, read_xml, write_json, write_xml};
 use crate::fhir::Resource;
+use crate::fhir::codec::{Limits, read_json, read_xml, write_json, write_xml};
 use crate::fhir::outcome::{Invalid, IssueCode};
 
 /// A value that no issue may repeat.
@@ -111,9 +112,36 @@ fn holds(read: Result<Resource, Invalid>) {
             let limits = Limits::default();
             assert_eq!(read_json(&write_json(&resource, false), &limits).unwrap(), resource);
             if let Ok(xml) = write_xml(&resource, false) {
-                assert_eq!(read_xml(&xml, &limits).unwrap(), resource);
+                let mut value = resource.into_value();
+                align(&mut value);
+                assert_eq!(read_xml(&xml, &limits).unwrap().value(), &value);
             }
         }
+    }
+}
+
+/// The halves of repeating values as XML has them: equally long, and only there if they hold something.
+fn align(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.values_mut().for_each(align);
+            let names: Vec<String> =
+                fields.keys().filter_map(|name| name.strip_prefix('_')).map(str::to_owned).collect();
+            for halves in names.into_iter().map(|name| [format!("_{name}"), name]) {
+                let length = |half: &String| fields.get(half).and_then(Value::as_array).map(Vec::len);
+                let longest = halves.iter().filter_map(length).max().unwrap_or(0);
+                for half in &halves {
+                    if let Some(Value::Array(items)) = fields.get_mut(half) {
+                        items.resize(longest, Value::Null);
+                        if items.iter().all(Value::is_null) {
+                            fields.remove(half);
+                        }
+                    }
+                }
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(align),
+        _ => {}
     }
 }
 
