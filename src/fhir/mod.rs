@@ -4,6 +4,7 @@ pub mod index;
 pub mod codes;
 pub mod nhs_number;
 pub mod check;
+pub mod codec;
 pub mod outcome;
 pub mod path;
 pub mod profiles;
