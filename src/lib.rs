@@ -4,4 +4,9 @@
 //! `fhir` (the language) <- `pathway` (the rules) <- `store` (persistence) <- `workflow` (the acts) <- `api` (the doors);
 //! `outbound` (calls to practices), `auth` (who is calling), `worker` (the loops), `demo` (the loop shown).
 
+pub mod api;
+pub mod cli;
+pub mod config;
 pub mod fhir;
+pub mod telemetry;
+pub mod time;

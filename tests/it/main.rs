@@ -1,1 +1,4 @@
 //! The product from outside: HTTP in, database and practice out.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod edge;
