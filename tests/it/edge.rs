@@ -198,8 +198,8 @@ async fn a_body_over_the_limit_is_answered_413_with_the_limit_and_does_nothing()
         }
     };
     let server = start(Router::new().route("/in", post(store)), |edge, _| edge.max_body = 1000).await;
-    for size in [1001, 15_000, 3_000_000] {
-        let answer = ask(&server, "POST /in HTTP/1.1", &"x".repeat(size.min(16_000))).await;
+    for size in [1001, 16_000] {
+        let answer = ask(&server, "POST /in HTTP/1.1", &"x".repeat(size)).await;
         assert_eq!(answer.status, 413, "{size} bytes");
         let (code, text) = answer.issue();
         assert!(code == "too-long" && text.contains("1000 bytes"), "{text}");
