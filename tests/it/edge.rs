@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Bytes;
@@ -18,7 +18,7 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, mpsc};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -114,19 +114,41 @@ async fn half_open_connections_are_cut_and_others_served_meanwhile() {
     }
 }
 
-#[tokio::test]
-async fn a_head_that_drips_in_is_cut() {
-    let server = start(hello(), |_, bounds| bounds.header_timeout = Duration::from_millis(200)).await;
-    let (mut reader, mut writer) = connect(&server, b"GET /hello/a HTTP/1.1\r\n").await.into_split();
-    let drip = tokio::spawn(async move {
-        let mut beat = tokio::time::interval(Duration::from_millis(20));
-        while writer.write_all(b"a").await.is_ok() {
-            beat.tick().await;
+/// Half-open and dripping connections, of each kind.
+const HOSTILE: usize = 150;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_crowd_of_half_open_and_dripping_connections_is_cut_and_slows_nobody() {
+    let server = start(hello(), |_, bounds| bounds.header_timeout = Duration::from_secs(1)).await;
+    let mut crowd = JoinSet::new();
+    for drips in [false, true] {
+        for _ in 0..HOSTILE {
+            let (mut reader, mut writer) = connect(&server, b"GET /hello/a HTTP/1.1\r\n").await.into_split();
+            crowd.spawn(async move {
+                let mut beat = tokio::time::interval(Duration::from_millis(50));
+                let mut byte = [0];
+                loop {
+                    tokio::select! {
+                        // The end of the stream, or its reset.
+                        read = reader.read(&mut byte) => match read { Ok(1..) => {} _ => return },
+                        _ = beat.tick(), if drips => { let _ = writer.write_all(b"a").await; }
+                    }
+                }
+            });
         }
-    });
-    let mut bytes = Vec::new();
-    let _ = timeout(PATIENCE, reader.read_to_end(&mut bytes)).await.expect("never cut");
-    drip.abort();
+    }
+    let mut waits = Vec::new();
+    let began = Instant::now();
+    while crowd.try_join_next().is_some() || !crowd.is_empty() {
+        assert!(began.elapsed() < PATIENCE, "{} were never cut", crowd.len());
+        let asked = Instant::now();
+        assert_eq!(ask(&server, "GET /hello/you HTTP/1.1", "").await.status, 200);
+        waits.push(asked.elapsed());
+    }
+    waits.sort();
+    let p99 = waits[waits.len() * 99 / 100];
+    println!("{} answers meanwhile, p99 {p99:?}, all cut after {:?}", waits.len(), began.elapsed());
+    assert!(p99 < Duration::from_millis(250), "p99 of the others: {p99:?}");
 }
 
 #[tokio::test]
