@@ -10,3 +10,8 @@ pub mod outbound;
 pub mod pathway;
 pub mod store;
 pub mod workflow;
+pub mod api;
+pub mod cli;
+pub mod config;
+pub mod telemetry;
+pub mod time;

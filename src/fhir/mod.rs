@@ -13,5 +13,5 @@ pub mod systems;
 pub mod when;
 
 pub use nhs_number::NhsNumber;
-pub use outcome::{Invalid, Issue, IssueCode, Severity};
+pub use outcome::{Invalid, InvalidKind, Issue, IssueCode, Severity};
 pub use resource::Resource;

@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 use crate::fhir::systems::ODS;
 use crate::fhir::{IssueCode, Resource, index::IndexRow, index};
@@ -153,8 +154,8 @@ async fn known_id(unit: &mut Unit<'_>, resource: &Resource) -> Result<String> {
             return Ok(there.id.clone());
         }
     }
-    let name = format!("{} {}", resource.kind(), resource.value());
-    Ok(uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_OID, name.as_bytes()).to_string())
+    let digest = Sha256::digest(resource.value().to_string());
+    Ok(digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect())
 }
 
 fn point(value: &mut Value, from: &str, to: &str) {
