@@ -1,4 +1,85 @@
 //! The doors: what callers reach over HTTP. The only room that knows axum.
 
+mod bundle;
+mod conditions;
 pub mod edge;
+mod error;
+mod format;
+mod health;
+mod metadata;
+mod oauth;
+mod page;
+mod resources;
+mod search;
 pub mod serve;
+mod state;
+mod tasks;
+mod types;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::http::Method;
+use axum::routing::{any, get, post};
+
+pub use page::PageSeal;
+pub use state::{Doors, State};
+
+use error::Error;
+
+/// Every route of the service.
+pub fn router(doors: State) -> Router {
+    Router::new()
+        // For whoever looks after the service.
+        .route("/livez", get(health::live))
+        .route("/readyz", get(health::ready))
+        .route("/metrics", get(health::metrics))
+        // How to get in.
+        .route("/fhir/.well-known/smart-configuration", get(oauth::configuration))
+        .route("/.well-known/jwks.json", get(oauth::keys))
+        .route("/oauth/token", post(oauth::token))
+        .route("/oauth/introspect", post(oauth::introspect))
+        // FHIR.
+        .route("/fhir/metadata", get(metadata::metadata))
+        .route("/fhir", post(bundle::transaction))
+        .route("/fhir/", post(bundle::transaction))
+        .route("/fhir/{kind}", get(search::by_url).post(resources::create))
+        .route("/fhir/{kind}/_search", post(search::by_form))
+        .route(
+            "/fhir/{kind}/{id}",
+            get(resources::read_one).put(resources::update).patch(not_built).delete(not_built),
+        )
+        .route("/fhir/{kind}/{id}/_history", get(resources::history))
+        .route("/fhir/{kind}/{id}/_history/{version}", get(resources::read_version))
+        // The queue, and what became of a referral.
+        .route("/fhir/Task/$claim-next", post(tasks::claim_next))
+        .route("/fhir/Task/{id}/$claim", post(tasks::claim))
+        .route("/fhir/Task/{id}/$release", post(tasks::release))
+        .route("/fhir/Task/{id}/$complete", post(tasks::complete))
+        .route("/fhir/ServiceRequest/{id}/$status", get(tasks::status).post(tasks::status))
+        // Doors that are planned and not built yet.
+        .route("/fhir/$process-message", any(not_built))
+        .route("/cds-services", any(not_built))
+        .route("/cds-services/{*rest}", any(not_built))
+        .route("/app", any(not_built))
+        .route("/app/{*rest}", any(not_built))
+        .fallback(no_such_path)
+        .method_not_allowed_fallback(no_such_method)
+        // The edge holds the limit.
+        .layer(DefaultBodyLimit::disable())
+        .with_state(doors)
+}
+
+async fn not_built(method: Method) -> Error {
+    crate::workflow::Error::NotSupported(format!(
+        "{method} is not supported here yet. /fhir/metadata lists what is."
+    ))
+    .into()
+}
+
+async fn no_such_path() -> Error {
+    crate::workflow::Error::NotFound.into()
+}
+
+async fn no_such_method(method: Method) -> Error {
+    Error::NotAllowed(format!("{method} is not for this path; Allow says which methods are."))
+}

@@ -1,6 +1,7 @@
 //! Who is calling, what they may do, and which rows they may see.
 
 use super::scope::{Interaction, Scopes};
+use crate::store::Sight;
 
 /// The role that shares out the work of a whole Live Well organisation.
 const CO_ORDINATOR: &str = "co-ordinator";
@@ -36,26 +37,10 @@ pub enum Standing {
 pub struct StaffMember {
     /// `PractitionerRole/id`.
     pub practitioner_role: String,
-    /// Code in `https://livewell.example/CodeSystem/role`.
-    pub role: String,
-    /// `Location/id` of each locality they work in.
+    /// Codes in `https://livewell.example/CodeSystem/role`.
+    pub roles: Vec<String>,
+    /// Location ids of the localities they work in.
     pub localities: Vec<String>,
-    /// Their name, to show who owns a task.
-    pub display: Option<String>,
-}
-
-/// Which rows a caller may see: the row filter of every query, applied before limits and counts.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Sees {
-    /// Everything of the Live Well organisation, which is all the database holds.
-    Everything,
-    /// What belongs to one of these localities (`Location/id`), and what belongs to none: the work of a practice
-    /// without a locality is open to all.
-    Localities { localities: Vec<String> },
-    /// What this organisation (ODS code) sent, and what concerns a person registered with it.
-    Practice { ods: String },
-    /// No row at all: evaluators, who get pseudonymised views only, and roles that are not known here.
-    Nothing,
 }
 
 /// The token lacks a scope. The answer is 403 with this text.
@@ -72,10 +57,10 @@ pub struct Forbidden {
 
 impl Caller {
     /// Which rows this caller may see.
-    pub fn sees(&self) -> Sees {
+    pub fn sees(&self) -> Sight {
         match &self.standing {
-            Standing::Service => Sees::Everything,
-            Standing::Practice => Sees::Practice { ods: self.organization.clone() },
+            Standing::Service => Sight::Everything,
+            Standing::Practice => Sight::Practice(self.organization.clone()),
             Standing::Staff(member) => member.sees(),
         }
     }
@@ -92,11 +77,18 @@ impl Caller {
 }
 
 impl StaffMember {
-    fn sees(&self) -> Sees {
-        match self.role.as_str() {
-            CO_ORDINATOR => Sees::Everything,
-            role if LOCALITY_ROLES.contains(&role) => Sees::Localities { localities: self.localities.clone() },
-            _ => Sees::Nothing,
+    /// A co-ordinator sees everything, those who work with people see their localities (and everything where they have
+    /// none of their own), evaluators and unknown roles the directory only: pseudonymised views are not built yet.
+    fn sees(&self) -> Sight {
+        let works_with_people = self.roles.iter().any(|role| LOCALITY_ROLES.contains(&role.as_str()));
+        if self.roles.iter().any(|role| role == CO_ORDINATOR) {
+            Sight::Everything
+        } else if works_with_people && self.localities.is_empty() {
+            Sight::Everything
+        } else if works_with_people {
+            Sight::Localities(self.localities.clone())
+        } else {
+            Sight::Directory
         }
     }
 }
@@ -118,39 +110,35 @@ mod tests {
     fn staff(role: &str, localities: &[&str]) -> Standing {
         Standing::Staff(StaffMember {
             practitioner_role: "PractitionerRole/one".into(),
-            role: role.into(),
+            roles: vec![role.into()],
             localities: localities.iter().map(|l| (*l).to_owned()).collect(),
-            display: None,
         })
     }
 
     #[test]
     fn a_practice_sees_what_it_sent_and_who_is_registered_with_it() {
-        assert_eq!(caller(Standing::Practice).sees(), Sees::Practice { ods: "TEST001".into() });
+        assert_eq!(caller(Standing::Practice).sees(), Sight::Practice("TEST001".into()));
     }
 
     #[test]
     fn coordinators_and_systems_of_live_well_see_everything() {
-        assert_eq!(caller(Standing::Service).sees(), Sees::Everything);
-        assert_eq!(caller(staff("co-ordinator", &[])).sees(), Sees::Everything);
+        assert_eq!(caller(Standing::Service).sees(), Sight::Everything);
+        assert_eq!(caller(staff("co-ordinator", &[])).sees(), Sight::Everything);
     }
 
     #[test]
     fn those_who_work_with_people_see_their_localities() {
         for role in LOCALITY_ROLES {
-            let localities = vec!["Location/north".to_owned(), "Location/south".to_owned()];
-            assert_eq!(
-                caller(staff(role, &["Location/north", "Location/south"])).sees(),
-                Sees::Localities { localities }
-            );
-            assert_eq!(caller(staff(role, &[])).sees(), Sees::Localities { localities: vec![] });
+            let localities = vec!["north".to_owned(), "south".to_owned()];
+            assert_eq!(caller(staff(role, &["north", "south"])).sees(), Sight::Localities(localities));
+            assert_eq!(caller(staff(role, &[])).sees(), Sight::Everything);
         }
     }
 
     #[test]
-    fn an_evaluator_and_a_role_nobody_knows_see_nothing() {
+    fn an_evaluator_and_a_role_nobody_knows_see_no_person() {
         for role in ["evaluator", "", "Co-ordinator", "co-ordinator ", "administrator", "R9801"] {
-            assert_eq!(caller(staff(role, &["Location/north"])).sees(), Sees::Nothing, "{role}");
+            assert_eq!(caller(staff(role, &["north"])).sees(), Sight::Directory, "{role}");
         }
     }
 

@@ -6,6 +6,7 @@
 //! acting person ([`acting`]).
 
 pub mod acting;
+pub mod admit;
 pub mod assertion;
 #[cfg(test)]
 mod assertion_tests;
@@ -19,3 +20,4 @@ mod strict_json;
 #[cfg(test)]
 mod test_keys;
 pub mod token;
+pub mod tokens;

@@ -215,6 +215,16 @@ impl Tx {
         Ok(rows.into_iter().map(TaskAndBody::split).collect())
     }
 
+    /// Open Tasks by step: how many, and how many of them are past their due time.
+    pub async fn open_task_counts(&mut self, now: At) -> Result<Vec<(String, i64, i64)>, StoreError> {
+        sql!(
+            self,
+            fetch_all,
+            "select code, count(*), count(case when due < $1 then 1 end) from task where open group by code order by code",
+            now
+        )
+    }
+
     /// How many Tasks a search finds in all.
     pub async fn count_tasks(&mut self, wanted: &TaskQuery, sight: &Sight) -> Result<i64, StoreError> {
         let mut query = Query::new(

@@ -26,6 +26,6 @@ pub use error::{Error, Result};
 pub use house::House;
 pub use load::{DIRECTORY, Loaded, load};
 pub use status::status;
-pub use submit::{Answer, Entry, Method, Submission, submit};
+pub use submit::{Answer, Entry, Method, Submission, response_bundle, submit};
 pub use tasks::change_task;
 pub use unit::{Unit, Written, audit_row};

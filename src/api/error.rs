@@ -1,0 +1,150 @@
+//! The one table from what went wrong to what the caller hears.
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+
+use super::format::Format;
+use crate::auth::admit::NotAdmitted;
+use crate::auth::caller::Forbidden;
+use crate::fhir::outcome::operation_outcome;
+use crate::fhir::{Invalid, InvalidKind, Issue, IssueCode};
+use crate::store::StoreError;
+use crate::workflow;
+
+/// Anything that ends a request without what was asked for.
+#[derive(Debug)]
+pub enum Error {
+    /// No good credentials.
+    Unauthenticated(String),
+    Act(workflow::Error),
+    /// The method is not one for this path.
+    NotAllowed(String),
+    /// No format the caller takes.
+    NotAcceptable,
+    /// A body in a format that is not read here.
+    UnsupportedMedia(String),
+}
+
+impl<E: Into<workflow::Error>> From<E> for Error {
+    fn from(error: E) -> Error {
+        Error::Act(error.into())
+    }
+}
+
+impl From<NotAdmitted> for Error {
+    fn from(why: NotAdmitted) -> Error {
+        match why {
+            NotAdmitted::Unauthenticated(text) => Error::Unauthenticated(text.to_owned()),
+            NotAdmitted::Forbidden(text) => Error::Act(workflow::Error::Forbidden(text)),
+            NotAdmitted::Store(error) => Error::Act(error.into()),
+        }
+    }
+}
+
+impl From<Forbidden> for Error {
+    fn from(why: Forbidden) -> Error {
+        Error::Act(workflow::Error::Forbidden(why.to_string()))
+    }
+}
+
+/// What every failing request answers: status and issues.
+fn table(error: &Error) -> (StatusCode, Vec<Issue>) {
+    use workflow::Error as Act;
+    let one = |code, text: &str| vec![Issue::general(code, text)];
+    match error {
+        Error::Unauthenticated(text) => (StatusCode::UNAUTHORIZED, one(IssueCode::Login, text)),
+        Error::NotAllowed(text) => (StatusCode::METHOD_NOT_ALLOWED, one(IssueCode::NotSupported, text)),
+        Error::NotAcceptable => (
+            StatusCode::NOT_ACCEPTABLE,
+            one(IssueCode::NotSupported, "Answers come as application/fhir+json or application/fhir+xml. Accept one of them."),
+        ),
+        Error::UnsupportedMedia(text) => (StatusCode::UNSUPPORTED_MEDIA_TYPE, one(IssueCode::NotSupported, text)),
+        Error::Act(Act::Invalid(Invalid { issues, kind })) => {
+            let status = match kind {
+                InvalidKind::Malformed => StatusCode::BAD_REQUEST,
+                InvalidKind::Unprocessable => StatusCode::UNPROCESSABLE_ENTITY,
+                InvalidKind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            };
+            (status, issues.clone())
+        }
+        Error::Act(Act::NotFound) => (
+            StatusCode::NOT_FOUND,
+            one(IssueCode::NotFound, "There is no such resource, or it is not yours to see. Check the type and the id."),
+        ),
+        Error::Act(Act::Gone) => (StatusCode::GONE, one(IssueCode::Deleted, "This resource was deleted. Its history is kept.")),
+        Error::Act(Act::Forbidden(text)) => (StatusCode::FORBIDDEN, one(IssueCode::Forbidden, text)),
+        Error::Act(Act::Conflict(issue)) => (StatusCode::CONFLICT, vec![issue.clone()]),
+        Error::Act(Act::Stale(text)) => (StatusCode::PRECONDITION_FAILED, one(IssueCode::Conflict, text)),
+        Error::Act(Act::NeedsVersion) => (
+            StatusCode::PRECONDITION_REQUIRED,
+            one(IssueCode::Required, "Send If-Match with the version you read, for example If-Match: W/\"3\"."),
+        ),
+        Error::Act(Act::Several(text)) => (StatusCode::PRECONDITION_FAILED, one(IssueCode::MultipleMatches, text)),
+        Error::Act(Act::NotSupported(text)) => (StatusCode::NOT_IMPLEMENTED, one(IssueCode::NotSupported, text)),
+        Error::Act(Act::Store(error)) => store(error),
+    }
+}
+
+fn store(error: &StoreError) -> (StatusCode, Vec<Issue>) {
+    let again = "The service cannot take this just now. Nothing was kept. Send it again after the time in Retry-After.";
+    match error {
+        StoreError::Unavailable(_) | StoreError::Aborted => {
+            (StatusCode::SERVICE_UNAVAILABLE, vec![Issue::general(IssueCode::Transient, again)])
+        }
+        StoreError::Conflict => (
+            StatusCode::CONFLICT,
+            vec![Issue::general(IssueCode::Conflict, "Someone else wrote the same thing first. Read it, and repeat if need be.")],
+        ),
+        _ => (
+            StatusCode::INTERNAL_SERVER_ERROR,
+            vec![Issue::general(
+                IssueCode::Exception,
+                "Something went wrong in the service; it has been logged under this request's X-Request-Id. Nothing was kept.",
+            )],
+        ),
+    }
+}
+
+impl Error {
+    /// The status this error answers with, for one entry of a batch as for a whole request.
+    pub fn status(&self) -> StatusCode {
+        table(self).0
+    }
+
+    /// The answer, in the format the caller takes.
+    pub fn answer(&self, format: &Format) -> Response {
+        let (status, issues) = table(self);
+        if status.is_server_error()
+            && let Error::Act(error) = self
+        {
+            let causes = causes(error);
+            tracing::error!(error = %error, causes, status = status.as_u16(), "a request failed");
+        }
+        let mut response = format.value(status, &operation_outcome(&issues));
+        let headers = response.headers_mut();
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"livewell\""));
+        }
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("2"));
+        }
+        response
+    }
+}
+
+/// The chain of causes below an error. Database errors name columns and keys, never bound values of ours.
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut said = Vec::new();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        said.push(cause.to_string());
+        next = cause.source();
+    }
+    said.join(": ")
+}
+
+impl IntoResponse for Error {
+    fn into_response(self) -> Response {
+        self.answer(&Format::default())
+    }
+}

@@ -1,0 +1,66 @@
+//! Whether the service lives, is ready, and what it has to say in numbers. No patient data in any of it.
+
+use std::fmt::Write;
+
+use axum::extract::State as Extract;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+
+use super::state::State;
+
+/// `GET /livez`: the process answers. Touches nothing.
+pub async fn live() -> &'static str {
+    "ok\n"
+}
+
+/// `GET /readyz`: the database takes a durable write.
+pub async fn ready(Extract(doors): Extract<State>) -> Response {
+    let write = async {
+        let tx = doors.store.write().await?;
+        tx.commit().await
+    };
+    match write.await {
+        Ok(()) => "ok\n".into_response(),
+        Err(error) => {
+            tracing::warn!(error = %error, "not ready: the database does not take a write");
+            (StatusCode::SERVICE_UNAVAILABLE, "the database does not take a write\n").into_response()
+        }
+    }
+}
+
+/// `GET /metrics`: the Prometheus text format.
+pub async fn metrics(Extract(doors): Extract<State>) -> Response {
+    let now = doors.clock.now();
+    let counts = async {
+        let mut tx = doors.store.read().await?;
+        let deliveries = tx.delivery_counts().await?;
+        let tasks = tx.open_task_counts(now.into()).await?;
+        Ok::<_, crate::store::StoreError>((deliveries, tasks))
+    };
+    let Ok((deliveries, tasks)) = counts.await else {
+        return (StatusCode::SERVICE_UNAVAILABLE, "the database cannot be read\n").into_response();
+    };
+    let mut text = String::new();
+    let mut family = |name: &str, help: &str, rows: Vec<(String, i64)>| {
+        let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} gauge");
+        for (labels, value) in rows {
+            let _ = writeln!(text, "{name}{labels} {value}");
+        }
+    };
+    let ages = deliveries.iter().map(|(state, _, oldest)| (state, (now - oldest.time()).num_seconds()));
+    let state = |state: &str| format!("{{state=\"{state}\"}}");
+    family("livewell_deliveries", "Deliveries by state.", deliveries.iter().map(|(s, n, _)| (state(s), *n)).collect());
+    family(
+        "livewell_delivery_oldest_seconds",
+        "Age of the oldest delivery in each state.",
+        ages.map(|(s, age)| (state(s), age)).collect(),
+    );
+    let task = |code: &str| format!("{{code=\"{code}\"}}");
+    family("livewell_tasks_open", "Open Tasks by step.", tasks.iter().map(|(c, n, _)| (task(c), *n)).collect());
+    family(
+        "livewell_tasks_overdue",
+        "Open Tasks past their due time, by step.",
+        tasks.iter().map(|(c, _, late)| (task(c), *late)).collect(),
+    );
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
+}

@@ -1,0 +1,142 @@
+//! What every door works with.
+
+use std::sync::Arc;
+
+use axum::extract::FromRequestParts;
+use axum::http::HeaderMap;
+use axum::http::request::Parts;
+use chrono::{DateTime, Duration, Utc};
+use serde_json::Value;
+use tokio::sync::Notify;
+
+use super::edge::RequestIds;
+use super::error::Error;
+use super::format::Format;
+use super::page::PageSeal;
+use crate::auth::acting;
+use crate::auth::admit::admit;
+use crate::auth::caller::{Caller, Standing};
+use crate::auth::scope::Interaction;
+use crate::fhir::codec::Limits;
+use crate::outbound::Outbound;
+use crate::pathway::role::RoleMap;
+use crate::store::Store;
+use crate::time::Clock;
+use crate::workflow::{Actor, House, Staff};
+
+/// Shared by all requests.
+pub struct Doors {
+    pub store: Store,
+    pub house: Arc<House>,
+    pub outbound: Arc<Outbound>,
+    pub clock: Clock,
+    pub roles: RoleMap,
+    pub limits: Limits,
+    /// How long an access token lives.
+    pub token_lifetime: Duration,
+    /// The public keys of the service.
+    pub jwks: Value,
+    pub seal: PageSeal,
+    /// Told when something may be ready to be delivered.
+    pub wake: Arc<Notify>,
+    /// Held connections and settings that `/readyz` and `/metrics` report.
+    pub started_at: DateTime<Utc>,
+}
+
+/// State of the router.
+pub type State = Arc<Doors>;
+
+impl Doors {
+    /// The URL of the token endpoint: the audience of client assertions.
+    pub fn token_url(&self) -> String {
+        format!("{}/oauth/token", self.house.base_url)
+    }
+
+    /// The base of the FHIR API.
+    pub fn fhir_base(&self) -> String {
+        format!("{}/fhir", self.house.base_url)
+    }
+}
+
+/// An authenticated request, as handlers see it.
+pub struct Call {
+    pub doors: State,
+    pub caller: Caller,
+    pub actor: Actor,
+    pub format: Format,
+    pub headers: HeaderMap,
+    /// The query, decoded, in its order.
+    pub query: Vec<(String, String)>,
+    pub request_id: String,
+    pub now: DateTime<Utc>,
+}
+
+impl FromRequestParts<State> for Call {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, doors: &State) -> Result<Call, Error> {
+        let query = query_of(parts)?;
+        let format = Format::wanted(&parts.headers, &query)?;
+        let text = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok());
+        let now = doors.clock.now();
+        let ours = &doors.house.organization;
+        let caller =
+            admit(&doors.store, text("authorization"), text(acting::HEADER), ours, &doors.roles, now).await?;
+        let actor = actor(&caller, ours);
+        Ok(Call {
+            doors: Arc::clone(doors),
+            caller,
+            actor,
+            format,
+            headers: parts.headers.clone(),
+            query,
+            request_id: request_id(parts),
+            now,
+        })
+    }
+}
+
+/// The decoded query of a request.
+pub fn query_of(parts: &Parts) -> Result<Vec<(String, String)>, Error> {
+    axum::extract::Query::<Vec<(String, String)>>::try_from_uri(&parts.uri).map(|query| query.0).map_err(|_| {
+        crate::fhir::Invalid::malformed(crate::fhir::Issue::general(
+            crate::fhir::IssueCode::Invalid,
+            "The query of this URL is not readable. Encode it as application/x-www-form-urlencoded.",
+        ))
+        .into()
+    })
+}
+
+fn request_id(parts: &Parts) -> String {
+    parts.extensions.get::<RequestIds>().map(|ids| ids.request.clone()).unwrap_or_default()
+}
+
+fn actor(caller: &Caller, ours: &str) -> Actor {
+    let staff = match &caller.standing {
+        Standing::Staff(member) => Some(Staff {
+            reference: member.practitioner_role.clone(),
+            roles: member.roles.clone(),
+            localities: member.localities.clone(),
+        }),
+        Standing::Practice | Standing::Service => None,
+    };
+    Actor {
+        client: caller.client_id.clone(),
+        organization: caller.organization.clone(),
+        ours: !ours.is_empty() && caller.organization == ours,
+        staff,
+        sight: caller.sees(),
+    }
+}
+
+impl Call {
+    /// Whether the token's scopes allow this.
+    pub fn may(&self, kind: &str, interaction: Interaction) -> Result<(), Error> {
+        Ok(self.caller.may(kind, interaction)?)
+    }
+
+    /// The first value of a header, as text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+}

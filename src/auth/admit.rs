@@ -1,0 +1,111 @@
+//! From a request's credentials to its caller.
+
+use chrono::{DateTime, Utc};
+
+use super::acting::ActingPractitioner;
+use super::caller::{Caller, Standing, StaffMember};
+use super::scope::Scopes;
+use super::token::{bearer, hash};
+use crate::fhir::Resource;
+use crate::pathway::role::RoleMap;
+use crate::store::{Criterion, Page, Sight, Store, StoreError, Tx};
+
+/// Why a request has no caller.
+#[derive(Debug, thiserror::Error)]
+pub enum NotAdmitted {
+    /// No token, or one that is not good any more: 401.
+    #[error("{0}")]
+    Unauthenticated(&'static str),
+    /// A good token, and still not: 403.
+    #[error("{0}")]
+    Forbidden(String),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+const NO_TOKEN: &str = "This needs an access token: get one at the token_endpoint that \
+    /fhir/.well-known/smart-configuration names, and send it as Authorization: Bearer.";
+const BAD_TOKEN: &str = "The access token is not known, has expired, or its client was shut out. Get a new one at the \
+    token endpoint.";
+
+/// The caller that an `Authorization` header and, from a system that speaks for staff, an acting practitioner mean.
+/// `ours` is the ODS code of the Live Well organisation.
+pub async fn admit(
+    store: &Store,
+    authorization: Option<&str>,
+    acting: Option<&str>,
+    ours: &str,
+    roles: &RoleMap,
+    now: DateTime<Utc>,
+) -> Result<Caller, NotAdmitted> {
+    let token = bearer(authorization.ok_or(NotAdmitted::Unauthenticated(NO_TOKEN))?)
+        .map_err(|_| NotAdmitted::Unauthenticated(BAD_TOKEN))?;
+    let mut tx = store.read().await?;
+    let token = tx.token(&hash(token)).await?.filter(|t| t.expires_at.time() > now);
+    let token = token.ok_or(NotAdmitted::Unauthenticated(BAD_TOKEN))?;
+    let client = tx.client(&token.client).await?.filter(|c| c.disabled_at.is_none());
+    let client = client.ok_or(NotAdmitted::Unauthenticated(BAD_TOKEN))?;
+    let scopes = token.scopes.parse::<Scopes>().map_err(|_| NotAdmitted::Unauthenticated(BAD_TOKEN))?;
+
+    let standing = if client.organization != ours || ours.is_empty() {
+        Standing::Practice
+    } else if !client.staff.is_empty() {
+        Standing::Staff(member(&mut tx, &client.staff, roles).await?)
+    } else if client.speaks_for_staff {
+        match acting {
+            Some(header) => Standing::Staff(acting_member(&mut tx, header, roles).await?),
+            None => Standing::Service,
+        }
+    } else {
+        Standing::Service
+    };
+    Ok(Caller { client_id: client.id, organization: client.organization, scopes, standing })
+}
+
+/// The member of staff a client is.
+async fn member(tx: &mut Tx, reference: &str, roles: &RoleMap) -> Result<StaffMember, NotAdmitted> {
+    let id = reference.strip_prefix("PractitionerRole/").unwrap_or(reference);
+    let role = tx.directory_resource("PractitionerRole", id).await?.filter(active);
+    role.map(|role| as_member(&role, roles)).ok_or_else(|| {
+        NotAdmitted::Forbidden(format!("{reference}, whom this client acts as, is not in the directory or not active. Load it."))
+    })
+}
+
+/// The member of staff that a system names in `NHSD-Requesting-Practitioner`.
+async fn acting_member(tx: &mut Tx, header: &str, roles: &RoleMap) -> Result<StaffMember, NotAdmitted> {
+    let acting = ActingPractitioner::parse(header).map_err(|why| NotAdmitted::Forbidden(why.to_string()))?;
+    if let Some(id) = &acting.id
+        && let Some(role) = tx.directory_resource("PractitionerRole", id).await?.filter(active)
+    {
+        return Ok(as_member(&role, roles));
+    }
+    for (system, value) in acting.identifiers {
+        let word = Criterion::Words { param: "identifier".to_owned(), any: vec![(value, Some(system))], not: false };
+        let page = Page { after: None, limit: 2 };
+        let found = tx.search("PractitionerRole", &[word], &Sight::Directory, &page).await?;
+        if let [only] = found.matches.as_slice() {
+            let role = only.resource()?;
+            if active(&role) {
+                return Ok(as_member(&role, roles));
+            }
+        }
+    }
+    Err(NotAdmitted::Forbidden(
+        "The acting person that NHSD-Requesting-Practitioner names is not in the directory or not active. Name them by \
+         the id or an identifier of their PractitionerRole."
+            .to_owned(),
+    ))
+}
+
+fn active(role: &Resource) -> bool {
+    role.value().get("active").and_then(serde_json::Value::as_bool) != Some(false)
+}
+
+fn as_member(role: &Resource, roles: &RoleMap) -> StaffMember {
+    let localities = role.all("location.reference").into_iter().filter_map(serde_json::Value::as_str);
+    StaffMember {
+        practitioner_role: role.reference(),
+        roles: roles.roles_of(role),
+        localities: localities.filter_map(|l| l.strip_prefix("Location/")).map(str::to_owned).collect(),
+    }
+}
