@@ -6,14 +6,14 @@ use crate::fhir::{Invalid, Issue, IssueCode};
 
 /// What an answer carries beside its status (`Prefer: return=`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Return {
+pub(super) enum Return {
     Representation,
     Minimal,
     OperationOutcome,
 }
 
 /// `Prefer: return=...`; the whole resource where it is not said.
-pub fn preferred(call: &Call) -> Return {
+pub(super) fn preferred(call: &Call) -> Return {
     let prefer = call.headers.get_all("prefer").iter().filter_map(|v| v.to_str().ok());
     let wanted = prefer.flat_map(|v| v.split([',', ';'])).find_map(|p| p.trim().strip_prefix("return="));
     match wanted {
@@ -25,18 +25,18 @@ pub fn preferred(call: &Call) -> Return {
 
 /// Whether unknown search parameters are passed over (`Prefer: handling=lenient`). A filter that is passed over widens
 /// what is found, so that has to be asked for.
-pub fn lenient(call: &Call) -> bool {
+pub(super) fn lenient(call: &Call) -> bool {
     let prefer = call.headers.get_all("prefer").iter().filter_map(|v| v.to_str().ok());
     prefer.flat_map(|v| v.split([',', ';'])).any(|p| p.trim() == "handling=lenient")
 }
 
 /// The version that `If-Match` names: `W/"3"`, or leniently `"3"` and `3`.
-pub fn if_match(call: &Call) -> Result<Option<i64>, Error> {
+pub(super) fn if_match(call: &Call) -> Result<Option<i64>, Error> {
     call.header("if-match").map(version).transpose()
 }
 
 /// The version an ETag names.
-pub fn version(tag: &str) -> Result<i64, Error> {
+pub(super) fn version(tag: &str) -> Result<i64, Error> {
     let trimmed = tag.trim();
     let inner = trimmed.strip_prefix("W/").unwrap_or(trimmed).trim_matches('"');
     inner.parse().map_err(|_| {
@@ -49,7 +49,7 @@ pub fn version(tag: &str) -> Result<i64, Error> {
 }
 
 /// `Idempotency-Key`: at most 255 visible characters.
-pub fn idempotency_key(call: &Call) -> Result<Option<String>, Error> {
+pub(super) fn idempotency_key(call: &Call) -> Result<Option<String>, Error> {
     match call.headers.get("idempotency-key") {
         None => Ok(None),
         Some(value) => match value.to_str() {

@@ -13,7 +13,7 @@ use crate::workflow;
 
 /// Anything that ends a request without what was asked for.
 #[derive(Debug)]
-pub enum Error {
+pub(super) enum Error {
     /// No good credentials.
     Unauthenticated(String),
     Act(workflow::Error),
@@ -107,12 +107,12 @@ fn store(error: &StoreError) -> (StatusCode, Vec<Issue>) {
 
 impl Error {
     /// The status this error answers with, for one entry of a batch as for a whole request.
-    pub fn status(&self) -> StatusCode {
+    pub(super) fn status(&self) -> StatusCode {
         table(self).0
     }
 
     /// The answer, in the format the caller takes.
-    pub fn answer(&self, format: &Format) -> Response {
+    pub(super) fn answer(&self, format: &Format) -> Response {
         let (status, issues) = table(self);
         if status.is_server_error()
             && let Error::Act(error) = self

@@ -11,7 +11,7 @@ use crate::fhir::{Invalid, InvalidKind, Resource, check};
 
 /// How an answer is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Format {
+pub(super) struct Format {
     pub xml: bool,
     pub pretty: bool,
 }
@@ -21,7 +21,7 @@ const XML: &str = "application/fhir+xml";
 
 impl Format {
     /// What the caller takes: `_format` first, then `Accept`; JSON where both are open.
-    pub fn wanted(headers: &HeaderMap, query: &[(String, String)]) -> Result<Format, Error> {
+    pub(super) fn wanted(headers: &HeaderMap, query: &[(String, String)]) -> Result<Format, Error> {
         let of = |name: &str| query.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str());
         let pretty = of("_pretty") == Some("true");
         if let Some(wanted) = of("_format") {
@@ -50,7 +50,7 @@ impl Format {
     }
 
     /// An answer whose body is this resource.
-    pub fn value(&self, status: StatusCode, value: &Value) -> Response {
+    pub(super) fn value(&self, status: StatusCode, value: &Value) -> Response {
         match Resource::from_value(value.clone()) {
             Ok(resource) => self.resource(status, &resource),
             Err(_) => plain(status, JSON, value.to_string().into_bytes()),
@@ -58,7 +58,7 @@ impl Format {
     }
 
     /// An answer whose body is this resource.
-    pub fn resource(&self, status: StatusCode, resource: &Resource) -> Response {
+    pub(super) fn resource(&self, status: StatusCode, resource: &Resource) -> Response {
         if self.xml
             && let Ok(body) = write_xml(resource, self.pretty)
         {
@@ -68,7 +68,7 @@ impl Format {
     }
 
     /// An answer whose body is stored text, which is sent as it is where it can be.
-    pub fn stored(&self, status: StatusCode, body: String) -> Response {
+    pub(super) fn stored(&self, status: StatusCode, body: String) -> Response {
         if !self.xml && !self.pretty {
             return plain(status, JSON, body.into_bytes());
         }
@@ -101,7 +101,7 @@ fn quality(range: &str) -> f32 {
 }
 
 /// Reads a body as a resource and checks it against base R4. Every issue names its element.
-pub fn read(headers: &HeaderMap, body: &[u8], limits: &Limits) -> Result<Resource, Error> {
+pub(super) fn read(headers: &HeaderMap, body: &[u8], limits: &Limits) -> Result<Resource, Error> {
     let sent = headers.get(header::CONTENT_TYPE).map(|v| v.to_str().unwrap_or_default());
     let xml = match sent {
         None => false,

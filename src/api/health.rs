@@ -9,12 +9,12 @@ use axum::response::{IntoResponse, Response};
 use super::state::State;
 
 /// `GET /livez`: the process answers. Touches nothing.
-pub async fn live() -> &'static str {
+pub(super) async fn live() -> &'static str {
     "ok\n"
 }
 
 /// `GET /readyz`: the database takes a durable write.
-pub async fn ready(Extract(doors): Extract<State>) -> Response {
+pub(super) async fn ready(Extract(doors): Extract<State>) -> Response {
     let write = async {
         let tx = doors.store.write().await?;
         tx.commit().await
@@ -29,7 +29,7 @@ pub async fn ready(Extract(doors): Extract<State>) -> Response {
 }
 
 /// `GET /metrics`: the Prometheus text format.
-pub async fn metrics(Extract(doors): Extract<State>) -> Response {
+pub(super) async fn metrics(Extract(doors): Extract<State>) -> Response {
     let now = doors.clock.now();
     let counts = async {
         let mut tx = doors.store.read().await?;

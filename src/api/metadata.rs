@@ -17,7 +17,7 @@ use crate::fhir::when::instant;
 const INTERACTIONS: [&str; 6] = ["create", "read", "vread", "update", "history-instance", "search-type"];
 
 /// The CapabilityStatement.
-pub async fn metadata(Extract(doors): Extract<State>, uri: Uri, headers: HeaderMap) -> Result<Response, Error> {
+pub(super) async fn metadata(Extract(doors): Extract<State>, uri: Uri, headers: HeaderMap) -> Result<Response, Error> {
     let query = axum::extract::Query::<Vec<(String, String)>>::try_from_uri(&uri).map(|q| q.0).unwrap_or_default();
     let format = Format::wanted(&headers, &query)?;
     let resources: Vec<Value> = types::all().map(resource).collect();

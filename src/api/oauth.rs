@@ -16,7 +16,7 @@ use crate::auth::token::hash;
 use crate::auth::tokens::{NoToken, TokenEndpoint};
 
 /// `GET /fhir/.well-known/smart-configuration` (<https://hl7.org/fhir/smart-app-launch/conformance.html>).
-pub async fn configuration(Extract(doors): Extract<State>) -> Json<Value> {
+pub(super) async fn configuration(Extract(doors): Extract<State>) -> Json<Value> {
     Json(json!({
         "token_endpoint": doors.token_url(),
         "token_endpoint_auth_methods_supported": ["private_key_jwt"],
@@ -30,12 +30,12 @@ pub async fn configuration(Extract(doors): Extract<State>) -> Json<Value> {
 }
 
 /// `GET /.well-known/jwks.json`: the keys the service signs with.
-pub async fn keys(Extract(doors): Extract<State>) -> Json<Value> {
+pub(super) async fn keys(Extract(doors): Extract<State>) -> Json<Value> {
     Json(doors.jwks.clone())
 }
 
 /// `POST /oauth/token` (<https://hl7.org/fhir/smart-app-launch/backend-services.html>).
-pub async fn token(Extract(doors): Extract<State>, headers: HeaderMap, body: Bytes) -> Response {
+pub(super) async fn token(Extract(doors): Extract<State>, headers: HeaderMap, body: Bytes) -> Response {
     let form = match form(&headers, &body) {
         Ok(form) => form,
         Err(error) => return refused(&error),
@@ -77,7 +77,7 @@ fn refused(error: &OAuthError) -> Response {
 }
 
 /// `POST /oauth/introspect` (RFC 7662): a client asks about its own tokens, a system of Live Well about any.
-pub async fn introspect(
+pub(super) async fn introspect(
     Extract(doors): Extract<State>,
     call: Call,
     Form(form): Form<Vec<(String, String)>>,

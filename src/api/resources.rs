@@ -19,7 +19,7 @@ use crate::fhir::{Invalid, Issue, IssueCode, Resource, Severity};
 use crate::workflow::{self, Entry, Method, Submission, Written, audit_row, submit};
 
 /// `POST /fhir/{type}` (<https://hl7.org/fhir/R4/http.html#create>).
-pub async fn create(
+pub(super) async fn create(
     Extract(doors): Extract<State>,
     Path(kind): Path<String>,
     call: Call,
@@ -53,7 +53,7 @@ pub async fn create(
 }
 
 /// `PUT /fhir/{type}/{id}` (<https://hl7.org/fhir/R4/http.html#update>).
-pub async fn update(
+pub(super) async fn update(
     Extract(doors): Extract<State>,
     Path((kind, id)): Path<(String, String)>,
     call: Call,
@@ -100,7 +100,7 @@ fn of_type(resource: &Resource, kind: &str) -> Result<(), Error> {
 }
 
 /// `GET /fhir/{type}/{id}` (<https://hl7.org/fhir/R4/http.html#read>).
-pub async fn read_one(
+pub(super) async fn read_one(
     Extract(doors): Extract<State>,
     Path((kind, id)): Path<(String, String)>,
     call: Call,
@@ -124,7 +124,7 @@ pub async fn read_one(
 }
 
 /// `GET /fhir/{type}/{id}/_history/{version}` (<https://hl7.org/fhir/R4/http.html#vread>).
-pub async fn read_version(
+pub(super) async fn read_version(
     Extract(doors): Extract<State>,
     Path((kind, id, version)): Path<(String, String, String)>,
     call: Call,
@@ -145,7 +145,7 @@ pub async fn read_version(
 }
 
 /// `GET /fhir/{type}/{id}/_history` (<https://hl7.org/fhir/R4/http.html#history>).
-pub async fn history(
+pub(super) async fn history(
     Extract(doors): Extract<State>,
     Path((kind, id)): Path<(String, String)>,
     call: Call,
@@ -191,7 +191,7 @@ pub async fn history(
 }
 
 /// Writes the audit row of a disclosure; only then does it leave.
-pub async fn disclose(call: &Call, interaction: &str, target: &str, person: &str) -> Result<(), Error> {
+pub(super) async fn disclose(call: &Call, interaction: &str, target: &str, person: &str) -> Result<(), Error> {
     let row = audit_row(&call.actor, call.now, &call.request_id, interaction, target, person, "success");
     let mut tx = call.doors.store.write().await?;
     tx.insert_audit(&[row]).await?;
@@ -199,12 +199,12 @@ pub async fn disclose(call: &Call, interaction: &str, target: &str, person: &str
 }
 
 /// The weak tag of a version.
-pub fn etag(version: i64) -> String {
+pub(super) fn etag(version: i64) -> String {
     format!("W/\"{version}\"")
 }
 
 /// The answer to something written: status, where it is, which version, and as much of it as is preferred.
-pub fn written_answer(call: &Call, status: StatusCode, written: Written) -> Response {
+pub(super) fn written_answer(call: &Call, status: StatusCode, written: Written) -> Response {
     let location =
         format!("{}/{}/{}/_history/{}", call.doors.fhir_base(), written.kind, written.id, written.version);
     let response = match preferred(call) {

@@ -59,7 +59,7 @@ impl Doors {
 }
 
 /// An authenticated request, as handlers see it.
-pub struct Call {
+pub(super) struct Call {
     pub doors: State,
     pub caller: Caller,
     pub actor: Actor,
@@ -79,7 +79,7 @@ impl FromRequestParts<State> for Call {
         let format = Format::wanted(&parts.headers, &query)?;
         let text = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok());
         let now = doors.clock.now();
-        let ours = &doors.house.organization;
+        let ours = &doors.house.organization();
         let caller =
             admit(&doors.store, text("authorization"), text(acting::HEADER), ours, &doors.roles, now).await?;
         let actor = actor(&caller, ours);
@@ -97,7 +97,7 @@ impl FromRequestParts<State> for Call {
 }
 
 /// The decoded query of a request.
-pub fn query_of(parts: &Parts) -> Result<Vec<(String, String)>, Error> {
+pub(super) fn query_of(parts: &Parts) -> Result<Vec<(String, String)>, Error> {
     axum::extract::Query::<Vec<(String, String)>>::try_from_uri(&parts.uri).map(|query| query.0).map_err(|_| {
         crate::fhir::Invalid::malformed(crate::fhir::Issue::general(
             crate::fhir::IssueCode::Invalid,
@@ -131,12 +131,12 @@ fn actor(caller: &Caller, ours: &str) -> Actor {
 
 impl Call {
     /// Whether the token's scopes allow this.
-    pub fn may(&self, kind: &str, interaction: Interaction) -> Result<(), Error> {
+    pub(super) fn may(&self, kind: &str, interaction: Interaction) -> Result<(), Error> {
         Ok(self.caller.may(kind, interaction)?)
     }
 
     /// The first value of a header, as text.
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
 }

@@ -16,7 +16,7 @@ use crate::fhir::{Invalid, Issue, IssueCode, Resource, path};
 use crate::workflow::{self, Completion, Work};
 
 /// `POST /fhir/Task/$claim-next`.
-pub async fn claim_next(Extract(doors): Extract<State>, call: Call, body: Bytes) -> Result<Response, Error> {
+pub(super) async fn claim_next(Extract(doors): Extract<State>, call: Call, body: Bytes) -> Result<Response, Error> {
     call.may("Task", Interaction::Update)?;
     let parameters = parameters(&call, &doors, &body)?;
     let role = parameters.code("role")?.ok_or_else(|| missing("role", "valueCode, for example health-coach"))?;
@@ -35,7 +35,7 @@ pub async fn claim_next(Extract(doors): Extract<State>, call: Call, body: Bytes)
 }
 
 /// `POST /fhir/Task/{id}/$claim`.
-pub async fn claim(Extract(doors): Extract<State>, Path(id): Path<String>, call: Call) -> Result<Response, Error> {
+pub(super) async fn claim(Extract(doors): Extract<State>, Path(id): Path<String>, call: Call) -> Result<Response, Error> {
     call.may("Task", Interaction::Update)?;
     let version = if_match(&call)?;
     let task =
@@ -44,7 +44,7 @@ pub async fn claim(Extract(doors): Extract<State>, Path(id): Path<String>, call:
 }
 
 /// `POST /fhir/Task/{id}/$release`.
-pub async fn release(Extract(doors): Extract<State>, Path(id): Path<String>, call: Call) -> Result<Response, Error> {
+pub(super) async fn release(Extract(doors): Extract<State>, Path(id): Path<String>, call: Call) -> Result<Response, Error> {
     call.may("Task", Interaction::Update)?;
     let version = if_match(&call)?;
     let task =
@@ -53,7 +53,7 @@ pub async fn release(Extract(doors): Extract<State>, Path(id): Path<String>, cal
 }
 
 /// `POST /fhir/Task/{id}/$complete`.
-pub async fn complete(
+pub(super) async fn complete(
     Extract(doors): Extract<State>,
     Path(id): Path<String>,
     call: Call,
@@ -72,7 +72,7 @@ pub async fn complete(
 }
 
 /// `ServiceRequest/{id}/$status`.
-pub async fn status(Extract(doors): Extract<State>, Path(id): Path<String>, call: Call) -> Result<Response, Error> {
+pub(super) async fn status(Extract(doors): Extract<State>, Path(id): Path<String>, call: Call) -> Result<Response, Error> {
     call.may("ServiceRequest", Interaction::Read)?;
     let said = workflow::status(&doors.store, &doors.house, &call.actor, call.now, &call.request_id, &id).await?;
     Ok(call.format.value(StatusCode::OK, &said))

@@ -17,7 +17,7 @@ const NOT_KEPT: [&str; 8] = [
 ];
 
 /// Refuses a type that is not one of R4, or is not served.
-pub fn served(kind: &str) -> Result<(), Error> {
+pub(super) fn served(kind: &str) -> Result<(), Error> {
     if !check::is_resource_type(kind) {
         return Err(workflow::Error::NotFound.into());
     }
@@ -31,6 +31,6 @@ pub fn served(kind: &str) -> Result<(), Error> {
 }
 
 /// The types that are served, in their order.
-pub fn all() -> impl Iterator<Item = &'static str> {
+pub(super) fn all() -> impl Iterator<Item = &'static str> {
     check::resource_types().filter(|kind| served(kind).is_ok())
 }

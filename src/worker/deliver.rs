@@ -84,7 +84,7 @@ async fn one(worker: &Worker, leased: Leased) -> workflow::Result<()> {
         false => worker.outbound.deliver(&job, at).await,
     };
     let attempted = Attempted { verdict: &verdict, at, took: began.elapsed(), random: rand::random::<f64>() };
-    let actor = Actor::service(&house.organization);
+    let actor = Actor::service(&house.organization());
     let kept = workflow::settle(store, house, &actor, worker.clock.now(), &leased, &job.outgoing, &attempted).await?;
     if !kept {
         tracing::warn!(delivery.id = leased.id, "a lease was lost before its attempt was settled; the result is dropped");

@@ -43,7 +43,7 @@ pub async fn complete(
 }
 
 /// [`complete`] inside a unit of work.
-pub async fn complete_in(unit: &mut Unit<'_>, id: &str, completion: Completion) -> Result<()> {
+pub(super) async fn complete_in(unit: &mut Unit<'_>, id: &str, completion: Completion) -> Result<()> {
     let (row, mut task) = tasks::seen(unit, id).await?;
     tasks::may_work_on(unit, &row)?;
     let house = unit.house;
@@ -215,7 +215,7 @@ async fn move_on(unit: &mut Unit<'_>, referral: &ReferralRow, follow: &Follow, p
 }
 
 /// The referral is over: its open Tasks are cancelled, its plan and, with the last one, its spell end.
-pub async fn close(unit: &mut Unit<'_>, referral: &ReferralRow, outcome: &str) -> Result<()> {
+pub(super) async fn close(unit: &mut Unit<'_>, referral: &ReferralRow, outcome: &str) -> Result<()> {
     unit.tx.update_referral(&referral.id, "closed", outcome, &referral.digest, unit.now.into()).await?;
     if let Some(seen) = unit.get("ServiceRequest", &referral.id).await? {
         let mut request = seen.resource;
@@ -226,7 +226,7 @@ pub async fn close(unit: &mut Unit<'_>, referral: &ReferralRow, outcome: &str) -
 }
 
 /// Cancels what is open of a referral, and ends its plan and its spell.
-pub async fn end(unit: &mut Unit<'_>, referral: &ReferralRow, plan_status: &str) -> Result<()> {
+pub(super) async fn end(unit: &mut Unit<'_>, referral: &ReferralRow, plan_status: &str) -> Result<()> {
     for row in unit.tx.tasks_of_referral(&referral.id).await?.into_iter().filter(|t| t.open) {
         if let Some(seen) = unit.get("Task", &row.id).await? {
             tasks::apply(unit, row, seen.resource, Event::Cancel).await?;

@@ -27,7 +27,7 @@ const NO_IDENTITY: &str = "no-identity";
 
 /// Queues what was recorded for the practice whose record hears of it. Without one, or without a way there, it is held
 /// and a co-ordinator is asked: nothing is dropped.
-pub async fn queue(unit: &mut Unit<'_>, person: &str, referral: &str, items: Vec<DeliveryItem>) -> Result<()> {
+pub(super) async fn queue(unit: &mut Unit<'_>, person: &str, referral: &str, items: Vec<DeliveryItem>) -> Result<()> {
     let Some(person) = unit.tx.person(person).await? else { return Ok(()) };
     let practice = practice_of(unit, &person, referral).await?;
     let why = if person.nhs_number.is_none() {
@@ -101,7 +101,7 @@ async fn endpoint(tx: &mut Tx, practice: &str) -> Result<Option<String>> {
 }
 
 /// A person is known now: what waited for that goes.
-pub async fn identity_is_settled(unit: &mut Unit<'_>, person: &PersonRow) -> Result<()> {
+pub(super) async fn identity_is_settled(unit: &mut Unit<'_>, person: &PersonRow) -> Result<()> {
     for why in [NO_IDENTITY, NO_PRACTICE] {
         for waiting in unit.tx.waiting_deliveries("", &person.id, why).await? {
             let practice = practice_of(unit, person, &waiting.referral).await?;
@@ -114,7 +114,7 @@ pub async fn identity_is_settled(unit: &mut Unit<'_>, person: &PersonRow) -> Res
 }
 
 /// A practice's Endpoint is in the directory now: what waited for it goes.
-pub async fn route_is_known(unit: &mut Unit<'_>, practice: &str) -> Result<()> {
+pub(super) async fn route_is_known(unit: &mut Unit<'_>, practice: &str) -> Result<()> {
     if endpoint(&mut unit.tx, practice).await?.is_none() {
         return Ok(());
     }
@@ -181,8 +181,8 @@ pub async fn prepare(store: &Store, house: &House, leased: Leased) -> Result<std
     }
     let organization = Logical {
         kind: "Organization".to_owned(),
-        identifier: Some((ODS.to_owned(), house.organization.clone())),
-        display: tx.directory_organization(&house.organization).await?.and_then(|o| o.text("name").map(str::to_owned)),
+        identifier: Some((ODS.to_owned(), house.organization())),
+        display: tx.directory_organization(&house.organization()).await?.and_then(|o| o.text("name").map(str::to_owned)),
     };
     let author = match logical(&mut tx, house, &leased.author).await? {
         Some(author) => author,

@@ -1,16 +1,28 @@
 //! What every act works with: the codes, the pathway, the organisation.
 
+use std::ops::Deref;
+use std::sync::{PoisonError, RwLock};
+
 use crate::fhir::codes::CodeTable;
 use crate::fhir::nhs_number::Checking;
+use crate::fhir::systems::ODS;
 use crate::pathway::pam::CutOffs;
 use crate::pathway::plan::Plan;
+use crate::store::Store;
 
-/// The rules of this deployment, fixed at start.
+use super::Result;
+
+/// The rules of this deployment, fixed at start, and the organisation they are for.
 pub struct House {
+    pub rules: Rules,
+    /// ODS code of the Live Well organisation, '' while it is neither configured nor in the directory.
+    organization: RwLock<String>,
+}
+
+/// The rules of this deployment.
+pub struct Rules {
     pub codes: CodeTable,
     pub plan: Plan,
-    /// ODS code of the Live Well organisation.
-    pub organization: String,
     /// Origin under which the service is reached, without `/fhir`.
     pub base_url: String,
     /// The PAM cut-offs by which levels are told.
@@ -20,6 +32,37 @@ pub struct House {
 }
 
 impl House {
+    /// The rules, for the Live Well organisation with this ODS code ('' while it is not known).
+    pub fn new(rules: Rules, organization: String) -> House {
+        House { rules, organization: RwLock::new(organization) }
+    }
+
+    /// ODS code of the Live Well organisation.
+    pub fn organization(&self) -> String {
+        self.organization.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Learns which organisation is Live Well's from the directory, where it was not configured: the one that the
+    /// localities name as theirs.
+    pub async fn learn_organization(&self, store: &Store) -> Result<()> {
+        if !self.organization().is_empty() {
+            return Ok(());
+        }
+        let mut tx = store.read().await?;
+        for locality in tx.directory("Location").await? {
+            let Some(id) = locality.text("managingOrganization.reference").and_then(|r| r.strip_prefix("Organization/")) else {
+                continue;
+            };
+            if let Some(organization) = tx.directory_resource("Organization", id).await?
+                && let Some(ods) = organization.identifier(ODS)
+            {
+                ods.clone_into(&mut self.organization.write().unwrap_or_else(PoisonError::into_inner));
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
     /// `Type/id` of a reference into this service, relative or absolute; `None` for anything else.
     pub fn local<'a>(&self, reference: &'a str) -> Option<(&'a str, &'a str)> {
         let relative = match reference.strip_prefix(self.base_url.as_str()) {
@@ -29,5 +72,13 @@ impl House {
         let relative = relative.split("/_history/").next()?;
         let (kind, id) = relative.split_once('/')?;
         (crate::fhir::check::is_resource_type(kind) && !id.is_empty() && !id.contains('/')).then_some((kind, id))
+    }
+}
+
+impl Deref for House {
+    type Target = Rules;
+
+    fn deref(&self) -> &Rules {
+        &self.rules
     }
 }

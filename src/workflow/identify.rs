@@ -17,7 +17,7 @@ use super::{Error, Result, Unit, tasks};
 
 /// Who a submission says someone is.
 #[derive(Default)]
-pub struct Facts {
+pub(super) struct Facts {
     nhs_number: Option<NhsNumber>,
     birth_date: String,
     family: String,
@@ -28,14 +28,14 @@ pub struct Facts {
 }
 
 /// A person, and whether someone has to settle who they are.
-pub struct Identified {
+pub(super) struct Identified {
     pub person: PersonRow,
     /// Another person has this NHS number with another birth date.
     pub conflict: bool,
 }
 
 /// The person a `subject` (or `patient`) element means. `expression` is where the element stands.
-pub async fn subject(
+pub(super) async fn subject(
     unit: &mut Unit<'_>,
     sent: &Sent,
     holder: &Resource,
@@ -88,7 +88,7 @@ fn not_at_hand(expression: &str, why: &str) -> Error {
 }
 
 /// Reads what a Patient says of a person.
-pub async fn facts_of(unit: &mut Unit<'_>, sent: &Sent, patient: &Resource, expression: &str) -> Result<Facts> {
+pub(super) async fn facts_of(unit: &mut Unit<'_>, sent: &Sent, patient: &Resource, expression: &str) -> Result<Facts> {
     let mut nhs_number = None;
     for (at, identifier) in patient.all("identifier").into_iter().enumerate() {
         if path::text(identifier, "system") == Some(NHS_NUMBER) {
@@ -127,7 +127,7 @@ fn read_number(unit: &Unit<'_>, identifier: Option<&Value>, expression: &str) ->
 }
 
 /// The ODS code of the organisation a reference names: by identifier, contained, in the same submission, or known here.
-pub async fn organization_code(
+pub(super) async fn organization_code(
     unit: &mut Unit<'_>,
     sent: &Sent,
     holder: &Resource,
@@ -250,7 +250,7 @@ async fn complete(unit: &mut Unit<'_>, mut person: PersonRow, facts: &Facts) -> 
 }
 
 /// Keeps a Patient that was sent as the sender's own, linked to ours.
-pub async fn patient(unit: &mut Unit<'_>, sent: &Sent, mut patient: Resource, expression: &str) -> Result<String> {
+pub(super) async fn patient(unit: &mut Unit<'_>, sent: &Sent, mut patient: Resource, expression: &str) -> Result<String> {
     let facts = facts_of(unit, sent, &patient, expression).await?;
     let unsure = facts.nhs_number.as_ref().is_some_and(|n| !n.check_digit_holds());
     let Identified { person, conflict } = identify(unit, facts).await?;
@@ -279,7 +279,7 @@ fn link(patient: &mut Resource, ours: &str) {
 }
 
 /// A new version of a Patient: a sender's own, or ours when staff settle who someone is.
-pub async fn change_patient(unit: &mut Unit<'_>, sent: &Sent, mut patient: Resource) -> Result<()> {
+pub(super) async fn change_patient(unit: &mut Unit<'_>, sent: &Sent, mut patient: Resource) -> Result<()> {
     let id = patient.id().unwrap_or_default().to_owned();
     let seen = unit.see("Patient", &id).await?.ok_or(Error::NotFound)?;
     if seen.belongs.person != id {
@@ -320,7 +320,7 @@ pub async fn change_patient(unit: &mut Unit<'_>, sent: &Sent, mut patient: Resou
 }
 
 /// Whether a number that was kept fails its check digit, in a lenient deployment.
-pub fn check_digit_fails(unit: &Unit<'_>, person: &PersonRow) -> bool {
+pub(super) fn check_digit_fails(unit: &Unit<'_>, person: &PersonRow) -> bool {
     unit.house.nhs_numbers == Checking::Lenient
         && person
             .nhs_number

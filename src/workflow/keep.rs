@@ -9,7 +9,7 @@ use super::{Error, Result, Unit, Written, load};
 
 /// What a submission is about, as it becomes known entry by entry.
 #[derive(Default)]
-pub struct Keeping {
+pub(super) struct Keeping {
     /// Our Patient.
     pub person: Option<String>,
     /// The referral, ours.
@@ -19,7 +19,7 @@ pub struct Keeping {
 }
 
 /// Keeps a resource as context, as its sender's own.
-pub async fn keep(unit: &mut Unit<'_>, resource: Resource, keeping: &Keeping) -> Result<()> {
+pub(super) async fn keep(unit: &mut Unit<'_>, resource: Resource, keeping: &Keeping) -> Result<()> {
     if unit.actor.ours && unit.actor.staff.is_none() && load::DIRECTORY.contains(&resource.kind()) {
         unit.audit("create", &resource.reference(), "");
         unit.create(resource, Belongs::default());
@@ -40,7 +40,7 @@ pub async fn keep(unit: &mut Unit<'_>, resource: Resource, keeping: &Keeping) ->
 }
 
 /// A new version of something that was kept, by the organisation whose own it is.
-pub async fn change_kept(unit: &mut Unit<'_>, resource: Resource) -> Result<()> {
+pub(super) async fn change_kept(unit: &mut Unit<'_>, resource: Resource) -> Result<()> {
     let seen = unit.see(resource.kind(), resource.id().unwrap_or_default()).await?.ok_or(Error::NotFound)?;
     let own = seen.belongs.sender == unit.actor.organization && !seen.belongs.sender.is_empty();
     let directory = seen.belongs == Belongs::default() && unit.actor.ours && load::DIRECTORY.contains(&resource.kind());
@@ -52,7 +52,7 @@ pub async fn change_kept(unit: &mut Unit<'_>, resource: Resource) -> Result<()> 
 }
 
 /// Our Patient that a resource says it is about.
-pub async fn about(unit: &mut Unit<'_>, resource: &Resource) -> Result<Option<String>> {
+pub(super) async fn about(unit: &mut Unit<'_>, resource: &Resource) -> Result<Option<String>> {
     for element in ["subject", "patient", "for", "beneficiary", "individual"] {
         let Some(value) = resource.value().get(element) else { continue };
         let reference = path::text(value, "reference").unwrap_or_default();
@@ -73,7 +73,7 @@ pub async fn about(unit: &mut Unit<'_>, resource: &Resource) -> Result<Option<St
 
 /// Notes on what was written that some of its references mean nothing here. National messages are full of them, so
 /// they are kept and recorded, never refused.
-pub async fn note_dangling(unit: &mut Unit<'_>, written: &Written) -> Result<()> {
+pub(super) async fn note_dangling(unit: &mut Unit<'_>, written: &Written) -> Result<()> {
     if !written.created {
         return Ok(());
     }

@@ -16,7 +16,7 @@ use super::unit::flag;
 use super::{Error, Result, Unit, deliver, tasks};
 
 /// What counts as recorded when Live Well's own clients send it.
-pub const RECORDED: [&str; 9] = [
+pub(super) const RECORDED: [&str; 9] = [
     "Encounter",
     "Observation",
     "Goal",
@@ -32,7 +32,7 @@ pub const RECORDED: [&str; 9] = [
 const CLOCKS_DIFFER: Duration = Duration::minutes(5);
 
 /// Records a resource.
-pub async fn record(
+pub(super) async fn record(
     unit: &mut Unit<'_>,
     mut resource: Resource,
     expression: &str,
@@ -78,7 +78,7 @@ pub async fn record(
 }
 
 /// A correction: a new version of something recorded, which the practice hears of too.
-pub async fn change_record(unit: &mut Unit<'_>, mut resource: Resource, expression: &str) -> Result<()> {
+pub(super) async fn change_record(unit: &mut Unit<'_>, mut resource: Resource, expression: &str) -> Result<()> {
     let id = resource.id().unwrap_or_default().to_owned();
     let seen = unit.see(resource.kind(), &id).await?.ok_or(Error::NotFound)?;
     same_person(unit, &mut resource, &seen.belongs.person, expression).await?;
@@ -94,7 +94,7 @@ pub async fn change_record(unit: &mut Unit<'_>, mut resource: Resource, expressi
 }
 
 /// Queues what was recorded for the practice.
-pub async fn deliver(unit: &mut Unit<'_>, keeping: Keeping) -> Result<()> {
+pub(super) async fn deliver(unit: &mut Unit<'_>, keeping: Keeping) -> Result<()> {
     let (Some(person), false) = (&keeping.person, keeping.recorded.is_empty()) else { return Ok(()) };
     let referral = keeping.referral.clone().unwrap_or_default();
     deliver::queue(unit, person, &referral, keeping.recorded).await

@@ -15,7 +15,7 @@ use super::unit::flag;
 use super::{Error, Result, Unit, tasks};
 
 /// What became of a ServiceRequest that was sent.
-pub enum Referred {
+pub(super) enum Referred {
     /// Stored; as a referral or as context.
     New { person: String, referral: String },
     /// It was sent before: the id of the first.
@@ -23,7 +23,7 @@ pub enum Referred {
 }
 
 /// Takes a ServiceRequest in. `digest` tells a resend from a change; `submission` is the Bundle it came in.
-pub async fn refer(
+pub(super) async fn refer(
     unit: &mut Unit<'_>,
     sent: &Sent,
     mut request: Resource,
@@ -93,7 +93,7 @@ fn resent(before: ReferralRow, digest: &str, expression: &str) -> Result<Referre
 }
 
 /// The sender's identifiers (system, value). Ours is not among them: it says which referral, not which sending.
-pub fn business_identifiers(request: &Resource) -> Vec<(String, String)> {
+pub(super) fn business_identifiers(request: &Resource) -> Vec<(String, String)> {
     request
         .all("identifier")
         .into_iter()
@@ -128,7 +128,7 @@ async fn is_referral(unit: &mut Unit<'_>, sent: &Sent, request: &Resource) -> Re
     for performer in request.all("performer") {
         let named = identify::organization_code(unit, sent, request, performer).await?;
         if let (Some(reference), Some(ods)) = (path::text(performer, "reference"), named)
-            && ods == unit.house.organization
+            && ods == unit.house.organization()
         {
             ours.push(reference.to_owned());
         }
@@ -137,7 +137,7 @@ async fn is_referral(unit: &mut Unit<'_>, sent: &Sent, request: &Resource) -> Re
     let standing = referral::standing(
         request,
         &Ours {
-            ods: &unit.house.organization,
+            ods: &unit.house.organization(),
             is_our_organization: &is_ours,
             is_one_of_ours: &|value| path::text(value, "reference").is_some_and(is_ours),
         },
@@ -209,7 +209,7 @@ async fn flags(
 }
 
 /// The practice whose record hears of this: the registered one, else the sender if it is a practice.
-pub async fn receiving_practice(unit: &mut Unit<'_>, person: &PersonRow) -> Result<String> {
+pub(super) async fn receiving_practice(unit: &mut Unit<'_>, person: &PersonRow) -> Result<String> {
     if !person.practice.is_empty() {
         return Ok(person.practice.clone());
     }
@@ -253,7 +253,7 @@ async fn join_episode(unit: &mut Unit<'_>, person: &PersonRow, referral: &str) -
         "id": id,
         "status": "active",
         "patient": { "reference": format!("Patient/{}", person.id) },
-        "managingOrganization": { "type": "Organization", "identifier": { "system": ODS, "value": unit.house.organization } },
+        "managingOrganization": { "type": "Organization", "identifier": { "system": ODS, "value": unit.house.organization() } },
         "period": { "start": instant(unit.now) },
         "referralRequest": [request],
     });

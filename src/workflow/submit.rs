@@ -56,14 +56,14 @@ pub struct Answer {
 }
 
 /// Every resource of a submission by the references that mean it.
-pub struct Sent {
+pub(super) struct Sent {
     by_reference: HashMap<String, usize>,
     resources: Vec<Resource>,
 }
 
 impl Sent {
     /// The resource of this submission that a reference means.
-    pub fn resource(&self, reference: &str) -> Option<&Resource> {
+    pub(super) fn resource(&self, reference: &str) -> Option<&Resource> {
         self.by_reference.get(reference).and_then(|at| self.resources.get(*at))
     }
 }
@@ -468,7 +468,7 @@ pub fn response_bundle(places: &[Written], now: chrono::DateTime<chrono::Utc>) -
 }
 
 /// Every reference in a resource, with the path of the element that holds it.
-pub fn references(resource: &Resource) -> Vec<(String, String)> {
+pub(super) fn references(resource: &Resource) -> Vec<(String, String)> {
     let mut found = Vec::new();
     collect(resource.value(), resource.kind(), &mut found);
     found
@@ -494,6 +494,6 @@ fn collect(value: &Value, at: &str, found: &mut Vec<(String, String)>) {
 }
 
 /// The first string at a path, for acts that look into a resource they were given.
-pub fn text_at<'a>(resource: &'a Resource, dotted: &str) -> &'a str {
+pub(super) fn text_at<'a>(resource: &'a Resource, dotted: &str) -> &'a str {
     path::text(resource.value(), dotted).unwrap_or_default()
 }

@@ -18,7 +18,7 @@ use super::{Actor, Error, House, Result, Unit, Written};
 const AHEAD: chrono::Duration = chrono::Duration::days(21);
 
 /// Opens the Task of a step of the pathway.
-pub fn open(unit: &mut Unit<'_>, step: &Step, referral: &ReferralRow, priority: &str, due: At, notes: &[String]) {
+pub(super) fn open(unit: &mut Unit<'_>, step: &Step, referral: &ReferralRow, priority: &str, due: At, notes: &[String]) {
     let id = Unit::new_id();
     let ready = At::from((due.time() - AHEAD).max(unit.now));
     let mut task = blank(unit, &id, &step.code, &step.title, &step.role, priority, due);
@@ -61,7 +61,7 @@ pub fn open(unit: &mut Unit<'_>, step: &Step, referral: &ReferralRow, priority: 
 }
 
 /// Opens a Task for a co-ordinator: something that only a person can settle. Once is enough while one is open.
-pub async fn for_co_ordinator(
+pub(super) async fn for_co_ordinator(
     unit: &mut Unit<'_>,
     code: &str,
     person: &PersonRow,
@@ -87,7 +87,7 @@ pub async fn for_co_ordinator(
         ..row(unit, &task, code, "co-ordinator", due)
     };
     unit.queue(row);
-    let belongs = Belongs { sender: unit.house.organization.clone(), person: person.id.clone(), referral: referral.to_owned() };
+    let belongs = Belongs { sender: unit.house.organization(), person: person.id.clone(), referral: referral.to_owned() };
     unit.create(Resource::from_value(task)?, belongs);
     Ok(())
 }
@@ -141,7 +141,7 @@ fn row(unit: &Unit<'_>, task: &Value, code: &str, role: &str, due: At) -> TaskRo
 }
 
 /// A Task the caller may see, with its place in the queue.
-pub async fn seen(unit: &mut Unit<'_>, id: &str) -> Result<(TaskRow, Resource)> {
+pub(super) async fn seen(unit: &mut Unit<'_>, id: &str) -> Result<(TaskRow, Resource)> {
     let seen = unit.see("Task", id).await?.ok_or(Error::NotFound)?;
     let row = unit.tx.task(id).await?.ok_or_else(|| {
         Error::Forbidden("This Task is its sender's own and not in Live Well's queue, so it cannot be worked here.".to_owned())
@@ -150,7 +150,7 @@ pub async fn seen(unit: &mut Unit<'_>, id: &str) -> Result<(TaskRow, Resource)> 
 }
 
 /// The acting member of staff, who must be someone for work to be theirs.
-pub fn staff<'a>(unit: &Unit<'a>) -> Result<&'a Staff> {
+pub(super) fn staff<'a>(unit: &Unit<'a>) -> Result<&'a Staff> {
     unit.actor.staff.as_ref().ok_or_else(|| {
         Error::Forbidden(
             "Work is taken and done by a person. Call as a member of staff (a client registered with --staff), or name \
@@ -161,7 +161,7 @@ pub fn staff<'a>(unit: &Unit<'a>) -> Result<&'a Staff> {
 }
 
 /// Moves a Task along, as the state machine allows, in the queue and as a resource.
-pub async fn apply(unit: &mut Unit<'_>, row: TaskRow, mut task: Resource, event: Event) -> Result<(TaskRow, Resource)> {
+pub(super) async fn apply(unit: &mut Unit<'_>, row: TaskRow, mut task: Resource, event: Event) -> Result<(TaskRow, Resource)> {
     let state = state_of(&row)?;
     let moved = state.apply(event).map_err(not_allowed)?;
     let mut row = row;
@@ -187,7 +187,7 @@ pub async fn apply(unit: &mut Unit<'_>, row: TaskRow, mut task: Resource, event:
 }
 
 /// Writes a Task's new version; its row says the version already.
-pub async fn save(unit: &mut Unit<'_>, row: TaskRow, task: Resource) -> Result<(TaskRow, Resource)> {
+pub(super) async fn save(unit: &mut Unit<'_>, row: TaskRow, task: Resource) -> Result<(TaskRow, Resource)> {
     if !unit.tx.update_task(&row).await? {
         return Err(Error::Stale(format!("Task/{} was changed by someone else meanwhile. Read it again.", row.id)));
     }
@@ -227,7 +227,7 @@ const OPEN_TO_CHANGE: [&str; 8] =
     ["priority", "note", "output", "businessStatus", "statusReason", "executionPeriod", "lastModified", "restriction"];
 
 /// [`change_task`] inside a submission.
-pub async fn change_task_in(unit: &mut Unit<'_>, wanted: Resource, if_match: Option<i64>) -> Result<()> {
+pub(super) async fn change_task_in(unit: &mut Unit<'_>, wanted: Resource, if_match: Option<i64>) -> Result<()> {
     let id = wanted.id().unwrap_or_default().to_owned();
     let current = unit.see("Task", &id).await?.ok_or(Error::NotFound)?;
     match if_match {
@@ -311,7 +311,7 @@ fn outcome_of(wanted: &Resource) -> Result<String> {
 }
 
 /// Refuses a Task that is someone else's, or another role's or locality's.
-pub fn may_work_on(unit: &Unit<'_>, row: &TaskRow) -> Result<()> {
+pub(super) fn may_work_on(unit: &Unit<'_>, row: &TaskRow) -> Result<()> {
     let staff = staff(unit)?;
     let co_ordinator = staff.roles.iter().any(|role| role == "co-ordinator");
     if !row.owner.is_empty() && row.owner != staff.reference && !co_ordinator {

@@ -232,7 +232,7 @@ fn with_meta(resource: &Resource, version: i64, now: DateTime<Utc>) -> Resource 
 }
 
 /// Adds a flag of ours to `meta.tag`, once: something a person should look at, kept beside what was sent.
-pub fn flag(resource: &mut Resource, code: &str) {
+pub(super) fn flag(resource: &mut Resource, code: &str) {
     let coding = json!({ "system": REFERRAL_FLAG, "code": code });
     let meta = resource.map_mut().entry("meta").or_insert_with(|| json!({}));
     if let Some(meta) = meta.as_object_mut() {

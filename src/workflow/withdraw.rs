@@ -10,7 +10,7 @@ use super::{Error, Result, Unit, complete};
 
 /// A new version of a ServiceRequest by its sender. `revoked` and `entered-in-error` cancel what is open; anything else
 /// is for a referral nobody has begun to work on.
-pub async fn change_referral(unit: &mut Unit<'_>, mut request: Resource, digest: &str) -> Result<()> {
+pub(super) async fn change_referral(unit: &mut Unit<'_>, mut request: Resource, digest: &str) -> Result<()> {
     let id = request.id().unwrap_or_default().to_owned();
     let seen = unit.see("ServiceRequest", &id).await?.ok_or(Error::NotFound)?;
     if seen.belongs.sender != unit.actor.organization {

@@ -18,11 +18,11 @@ use crate::fhir::outcome::operation_outcome;
 use crate::fhir::{Issue, IssueCode};
 use crate::store::{Page, Stored};
 
-pub use queue::PARAMETERS as TASK_PARAMETERS;
+pub(super) use queue::PARAMETERS as TASK_PARAMETERS;
 use request::Request;
 
 /// Search by URL.
-pub async fn by_url(
+pub(super) async fn by_url(
     Extract(doors): Extract<State>,
     Path(kind): Path<String>,
     call: Call,
@@ -32,7 +32,7 @@ pub async fn by_url(
 }
 
 /// Search by form, which keeps what is searched for out of URLs.
-pub async fn by_form(
+pub(super) async fn by_form(
     Extract(doors): Extract<State>,
     Path(kind): Path<String>,
     call: Call,

@@ -9,7 +9,7 @@ use crate::pathway::referral::priority_rank;
 use crate::store::{At, TaskQuery, Tx};
 
 /// What Tasks are searched by here.
-pub const PARAMETERS: [(&str, &str); 15] = [
+pub(crate) const PARAMETERS: [(&str, &str); 15] = [
     ("_id", "token"),
     ("_lastUpdated", "date"),
     ("status", "token"),
