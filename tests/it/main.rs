@@ -3,4 +3,5 @@
 
 mod edge;
 mod layering;
+mod log;
 mod settings;
