@@ -10,6 +10,7 @@
 //! - `error`: somebody must look; `warn`: it went wrong and is handled; `info`: one line for each request and act;
 //!   `debug`: steps, for those who build.
 
+use std::io::IsTerminal;
 use std::panic::PanicHookInfo;
 
 use tracing_subscriber::EnvFilter;
@@ -40,8 +41,9 @@ pub fn init(settings: &Telemetry) -> Result<(), TelemetryError> {
     let filter = filter(&settings.level)?;
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match settings.format {
-        LogFormat::Pretty => lines.with_target(false).finish().try_init()?,
-        LogFormat::Json => lines.json().flatten_event(true).with_span_list(false).finish().try_init()?,
+        LogFormat::Pretty => lines.with_target(false).with_ansi(std::io::stderr().is_terminal()).finish().try_init()?,
+        // All spans, since a task within a request has its own, and the request's id is in the outer one.
+        LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).finish().try_init()?,
     }
     std::panic::set_hook(Box::new(report_panic));
     Ok(())

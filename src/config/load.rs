@@ -20,6 +20,12 @@ pub enum ConfigError {
 
 const PREFIX: &str = "LIVEWELL_";
 
+/// The environment of this process, for [`Config::load`]. Variables that are not UTF-8 are left out: none of ours is,
+/// and `std::env::vars` would panic on them.
+pub fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+}
+
 impl Config {
     /// The settings of the file at `path` (none: no file) under those of the environment `env` over the defaults.
     ///

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-pub use load::ConfigError;
+pub use load::{ConfigError, environment};
 
 /// All settings.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
@@ -163,7 +163,7 @@ pub enum ProfileMode {
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
-    /// Bytes of a body. Default 8000000.
+    /// Bytes of a body. Default 8388608 (8 MiB).
     pub bytes: usize,
     /// JSON values (objects, arrays, strings, numbers, ...) in a body, since each takes far more memory than text.
     /// Default 500000.
@@ -282,7 +282,7 @@ impl Delivery {
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits { bytes: 8_000_000, values: 500_000, entries: 5_000, depth: 64, issues: 100 }
+        Limits { bytes: 8 * 1024 * 1024, values: 500_000, entries: 5_000, depth: 64, issues: 100 }
     }
 }
 

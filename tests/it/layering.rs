@@ -21,12 +21,12 @@ const ROOMS: &[(&str, &[&str])] = &[
 /// The wiring: may use everything, and is used by the rooms only as [`ROOMS`] says.
 const WIRING: &[&str] = &["app", "build", "cli", "config", "lib", "main", "telemetry", "time"];
 
-/// A crate, and the only places that may know it.
+/// A crate, and the only places that may know it, tests aside: a test in `outbound` may well play a practice with axum.
 const CRATES: &[(&str, &[&str])] = &[
     ("axum", &["api", "demo"]),
     ("tower", &["api", "demo"]),
-    ("hyper", &["api"]),
-    ("hyper_util", &["api"]),
+    ("hyper", &["api", "demo"]),
+    ("hyper_util", &["api", "demo"]),
     ("reqwest", &["outbound", "demo"]),
     ("sqlx", &["store"]),
     ("libsqlite3_sys", &["store"]),
@@ -39,7 +39,8 @@ const CRATES: &[(&str, &[&str])] = &[
 ];
 
 /// What the pure rooms (`fhir`, `pathway`) do without: I/O, concurrency, chance, the log.
-const IMPURE: &[&str] = &["tokio", "tokio_util", "tracing", "rand", "uuid", "async"];
+const IMPURE: &[&str] = &["tokio", "tokio_util", "tracing", "rand"];
+const IMPURE_WORDS: &[&str] = &["async", "new_v4", "now_v7"];
 
 #[test]
 fn the_arrows_between_the_rooms_run_one_way() {
@@ -47,10 +48,22 @@ fn the_arrows_between_the_rooms_run_one_way() {
     let mut files = Vec::new();
     collect(&root, &mut files);
     assert!(files.len() > 10, "the sources were not found");
+    let sources: Vec<(String, String)> = files
+        .iter()
+        .map(|file| {
+            (file.strip_prefix(&root).unwrap().to_str().unwrap().to_owned(), std::fs::read_to_string(file).unwrap())
+        })
+        .collect();
+    let tests: Vec<String> = sources.iter().flat_map(|(path, source)| test_modules(path, source)).collect();
+    let is_test = |path: &str| {
+        let module = path.trim_end_matches(".rs");
+        tests
+            .iter()
+            .any(|test| module.strip_prefix(test.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
+    };
     let mut found = Vec::new();
-    for file in files {
-        let path = file.strip_prefix(&root).unwrap().to_str().unwrap().to_owned();
-        found.extend(violations(&path, &std::fs::read_to_string(&file).unwrap()));
+    for (path, source) in &sources {
+        found.extend(violations(path, source, is_test(path)));
     }
     assert!(found.is_empty(), "{}", found.join("\n"));
 }
@@ -66,8 +79,8 @@ fn collect(folder: &Path, files: &mut Vec<std::path::PathBuf>) {
     }
 }
 
-/// What the file at `path` (below `src/`) uses and may not, a sentence each.
-fn violations(path: &str, source: &str) -> Vec<String> {
+/// What the file at `path` (below `src/`) uses and may not, a sentence each. The whole file is tests: `is_test`.
+fn violations(path: &str, source: &str, is_test: bool) -> Vec<String> {
     let modules: Vec<&str> = path.trim_end_matches(".rs").split('/').filter(|m| *m != "mod").collect();
     let room = modules[0];
     let allowed = ROOMS.iter().find(|(name, _)| *name == room).map(|(_, uses)| *uses);
@@ -84,7 +97,8 @@ fn violations(path: &str, source: &str) -> Vec<String> {
             found.push(format!("{path}: `{room}` must not use `{target}`"));
         }
     }
-    for (at, token) in tokens.iter().enumerate() {
+    let product = if is_test { &[][..] } else { &tokens[..start_of_tests(&tokens)] };
+    for (at, token) in product.iter().enumerate() {
         let begins_path = at == 0 || !["::", "."].contains(&tokens[at - 1]);
         let is_path = tokens.get(at + 1) == Some(&"::") || (at > 0 && tokens[at - 1] == "use");
         let owner = CRATES.iter().find(|(name, _)| name == token);
@@ -96,12 +110,39 @@ fn violations(path: &str, source: &str) -> Vec<String> {
             found.push(format!("{path}: `{name}` belongs to {}", owners.join(" and ")));
         }
         let pure = ["fhir", "pathway"].contains(&room);
-        if pure && IMPURE.contains(token) && begins_path && (is_path || *token == "async") {
+        if pure && (IMPURE_WORDS.contains(token) || (IMPURE.contains(token) && begins_path && is_path)) {
             found.push(format!("{path}: `{room}` is pure and does without `{token}`"));
         }
     }
     found.dedup();
     found
+}
+
+/// Where the tests at the end of a file begin, `#[cfg(test)] mod tests {`; the end when there are none.
+fn start_of_tests(tokens: &[&str]) -> usize {
+    test_mods(tokens).find(|(_, _, end)| *end == "{").map_or(tokens.len(), |(at, _, _)| at)
+}
+
+/// The modules that the file at `path` declares as tests in files of their own, as paths without `.rs`.
+fn test_modules(path: &str, source: &str) -> Vec<String> {
+    let folder = path.trim_end_matches(".rs").trim_end_matches("mod");
+    let folder = folder.trim_end_matches('/');
+    let code = without_comments_and_text(source);
+    let tokens = tokens(&code);
+    test_mods(&tokens).filter(|(_, _, end)| *end == ";").map(|(_, name, _)| format!("{folder}/{name}")).collect()
+}
+
+/// Each `#[cfg(test)] mod NAME`, with any attributes between: where it begins, its name, and the sign after the name.
+fn test_mods<'t, 's>(tokens: &'t [&'s str]) -> impl Iterator<Item = (usize, &'s str, &'s str)> + 't {
+    let marks = (0..tokens.len()).filter(|at| tokens[*at..].starts_with(&["cfg", "(", "test", ")", "]"]));
+    marks.filter_map(|at| {
+        let mut next = at + 5;
+        while tokens.get(next) == Some(&"#") {
+            next += 1 + tokens[next..].iter().position(|token| *token == "]")?;
+        }
+        let [kind, name, end] = tokens.get(next..next + 3)? else { return None };
+        (*kind == "mod").then_some((at, *name, *end))
+    })
 }
 
 fn wiring_or_room(name: &str) -> bool {
@@ -224,7 +265,7 @@ fn a_forbidden_arrow_is_found_however_it_is_written() {
         ("auth/mod.rs", "use crate::demo;"),
         ("cellar/mod.rs", ""),
     ] {
-        assert_eq!(violations(path, source).len(), 1, "{path}: {source}");
+        assert_eq!(violations(path, source, false).len(), 1, "{path}: {source}");
     }
 }
 
@@ -237,10 +278,21 @@ fn a_crate_outside_its_room_is_found() {
         ("worker/mod.rs", "use axum::Router;"),
         ("fhir/mod.rs", "async fn parse() {}"),
         ("pathway/mod.rs", "fn f() { tracing::info!(\"x\"); }"),
-        ("pathway/mod.rs", "use uuid::Uuid;"),
+        ("pathway/mod.rs", "fn id() { Uuid::new_v4(); }"),
+        ("worker/mod.rs", "use axum::Router;\n#[cfg(test)]\nmod tests { use sqlx::Row; }"),
     ] {
-        assert_eq!(violations(path, source).len(), 1, "{path}: {source}");
+        assert_eq!(violations(path, source, false).len(), 1, "{path}: {source}");
     }
+}
+
+#[test]
+fn tests_may_know_any_crate_but_no_forbidden_room() {
+    let inline = "#[cfg(test)]\n#[expect(clippy::unwrap_used, reason = \"tests\")]\nmod tests { use axum::Router; }";
+    assert_eq!(violations("outbound/mod.rs", inline, false), Vec::<String>::new());
+    assert_eq!(violations("outbound/practice.rs", "use axum::Router;", true), Vec::<String>::new());
+    assert_eq!(violations("outbound/practice.rs", "use crate::api::x;", true).len(), 1);
+    assert_eq!(test_modules("outbound/mod.rs", "mod token;\n#[cfg(test)]\nmod practice;"), ["outbound/practice"]);
+    assert_eq!(test_modules("fhir/path.rs", "#[cfg(test)] mod tests;"), ["fhir/path/tests"]);
 }
 
 #[test]
@@ -257,6 +309,6 @@ fn what_is_allowed_or_only_spoken_of_is_no_violation() {
         ("app.rs", "use crate::{api, worker, store, demo};"),
         ("outbound/mod.rs", "use reqwest::Client; use crate::pathway::delivery::Verdict;"),
     ] {
-        assert_eq!(violations(path, source), Vec::<String>::new(), "{path}: {source}");
+        assert_eq!(violations(path, source, false), Vec::<String>::new(), "{path}: {source}");
     }
 }
