@@ -106,11 +106,6 @@ fn store(error: &StoreError) -> (StatusCode, Vec<Issue>) {
 }
 
 impl Error {
-    /// The status this error answers with, for one entry of a batch as for a whole request.
-    pub(super) fn status(&self) -> StatusCode {
-        table(self).0
-    }
-
     /// The answer, in the format the caller takes.
     pub(super) fn answer(&self, format: &Format) -> Response {
         let (status, issues) = table(self);

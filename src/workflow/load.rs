@@ -1,5 +1,7 @@
 //! The directory is loaded: organisations, places, people and pathways. Loading the same again changes nothing.
 
+use std::collections::HashMap;
+
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -8,7 +10,7 @@ use crate::fhir::systems::ODS;
 use crate::fhir::{IssueCode, Resource, index::IndexRow, index};
 use crate::store::{Belongs, Criterion, Page, Sight, Store};
 
-use super::submit::references;
+use super::submit::rewrite;
 use super::{Actor, Error, House, Result, Unit, deliver};
 
 /// The resource types of the directory.
@@ -37,41 +39,66 @@ pub struct Loaded {
     pub unchanged: usize,
 }
 
-/// Loads some resources of the directory, and lets what waited for a practice's Endpoint go.
+/// Resources loaded in one unit of work.
+const AT_ONCE: usize = 200;
+
+/// Loads resources of the directory, each with its fullUrl, and lets what waited for a practice's Endpoint go. Each has
+/// its id, or an identifier by which it is found again, or is known by its content. `progress` hears how many are done.
 pub async fn load(
     store: &Store,
     house: &House,
     actor: &Actor,
     now: DateTime<Utc>,
     resources: Vec<(String, Resource)>,
+    progress: &mut (dyn FnMut(usize) + Send),
 ) -> Result<Loaded> {
-    let unit = Unit::begin(store, house, actor, now, "load").await?;
-    let (loaded, organizations) = load_some(unit, resources).await?;
+    if let Some((_, other)) = resources.iter().find(|(_, r)| !DIRECTORY.contains(&r.kind())) {
+        return Err(Error::rule(
+            IssueCode::NotSupported,
+            other.kind().to_owned(),
+            format!(
+                "load takes the directory: {}. What belongs to a person comes in through the FHIR API.",
+                DIRECTORY.join(", ")
+            ),
+        ));
+    }
+    let placed = place(store, house, actor, now, resources).await?;
+    let mut loaded = Loaded::default();
+    let mut done = 0;
+    for some in placed.chunks(AT_ONCE) {
+        let mut unit = Unit::begin(store, house, actor, now, "load").await?;
+        for resource in some {
+            match keep(&mut unit, resource.clone()).await? {
+                Kept::Created => loaded.created += 1,
+                Kept::Changed => loaded.changed += 1,
+                Kept::Unchanged => loaded.unchanged += 1,
+            }
+        }
+        unit.commit().await?;
+        done += some.len();
+        progress(done);
+    }
+    house.learn_organization(store).await?;
     let mut unit = Unit::begin(store, house, actor, now, "load").await?;
-    for ods in &organizations {
+    for ods in placed.iter().filter_map(|r| r.identifier(ODS)) {
         deliver::route_is_known(&mut unit, ods).await?;
     }
     unit.commit().await?;
     Ok(loaded)
 }
 
-/// Loads resources (fullUrl, resource) in one unit of work. Each has its id, or an identifier by which it is found
-/// again, or is known by its content.
-async fn load_some(mut unit: Unit<'_>, resources: Vec<(String, Resource)>) -> Result<(Loaded, Vec<String>)> {
-    let mut loaded = Loaded::default();
-    let mut targets = std::collections::HashMap::new();
+/// Gives each resource its id, and points references between them at the ids.
+async fn place(
+    store: &Store,
+    house: &House,
+    actor: &Actor,
+    now: DateTime<Utc>,
+    resources: Vec<(String, Resource)>,
+) -> Result<Vec<Resource>> {
+    let mut unit = Unit::begin(store, house, actor, now, "load").await?;
+    let mut targets = HashMap::new();
     let mut placed = Vec::with_capacity(resources.len());
     for (full_url, mut resource) in resources {
-        if !DIRECTORY.contains(&resource.kind()) {
-            return Err(Error::rule(
-                IssueCode::NotSupported,
-                resource.kind().to_owned(),
-                format!(
-                    "load takes the directory: {}. What belongs to a person comes in through the FHIR API.",
-                    DIRECTORY.join(", ")
-                ),
-            ));
-        }
         let id = match resource.id() {
             Some(id) => id.to_owned(),
             None => known_id(&mut unit, &resource).await?,
@@ -82,22 +109,11 @@ async fn load_some(mut unit: Unit<'_>, resources: Vec<(String, Resource)>) -> Re
         }
         placed.push(resource);
     }
-    let mut organizations = Vec::new();
-    for mut resource in placed {
-        organizations.extend(resource.identifier(ODS).map(str::to_owned));
-        for (reference, _) in references(&resource) {
-            if let Some(target) = targets.get(&reference) {
-                point(resource.value_mut(), &reference, target);
-            }
-        }
-        match keep(&mut unit, resource).await? {
-            Kept::Created => loaded.created += 1,
-            Kept::Changed => loaded.changed += 1,
-            Kept::Unchanged => loaded.unchanged += 1,
-        }
+    let targets: HashMap<&str, String> = targets.iter().map(|(from, to)| (from.as_str(), to.clone())).collect();
+    for resource in &mut placed {
+        rewrite(resource.value_mut(), &targets);
     }
-    unit.commit().await?;
-    Ok((loaded, organizations))
+    Ok(placed)
 }
 
 enum Kept {
@@ -156,19 +172,4 @@ async fn known_id(unit: &mut Unit<'_>, resource: &Resource) -> Result<String> {
     }
     let digest = Sha256::digest(resource.value().to_string());
     Ok(digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect())
-}
-
-fn point(value: &mut Value, from: &str, to: &str) {
-    match value {
-        Value::Array(items) => items.iter_mut().for_each(|item| point(item, from, to)),
-        Value::Object(fields) => {
-            for (name, child) in fields.iter_mut() {
-                match child {
-                    Value::String(text) if name == "reference" && text == from => to.clone_into(text),
-                    other => point(other, from, to),
-                }
-            }
-        }
-        _ => {}
-    }
 }

@@ -23,7 +23,7 @@ pub use claim::{Work, claim, claim_next, release};
 pub use complete::{Completion, complete};
 pub use deliver::{Attempted, Dispatch, hold, lease, prepare, settle};
 pub use error::{Error, Result};
-pub use house::House;
+pub use house::{House, Rules};
 pub use load::{DIRECTORY, Loaded, load};
 pub use status::status;
 pub use submit::{Answer, Entry, Method, Submission, response_bundle, submit};

@@ -291,8 +291,8 @@ fn rank(kind: &str) -> u8 {
     }
 }
 
-/// Replaces every `reference` that means an entry.
-fn rewrite(value: &mut Value, targets: &HashMap<&str, String>) {
+/// Replaces every `reference` that has a target.
+pub(super) fn rewrite(value: &mut Value, targets: &HashMap<&str, String>) {
     match value {
         Value::Array(items) => items.iter_mut().for_each(|item| rewrite(item, targets)),
         Value::Object(fields) => {

@@ -1,0 +1,233 @@
+//! Wiring: from a configuration to a running service.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::net::TcpListener;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::api::edge::{self, EdgeSettings};
+use crate::api::serve::{self, ServeSettings};
+use crate::api::{self, Doors, PageSeal};
+use crate::config::{self, Config, NhsNumberPolicy, PamCutOffs};
+use crate::fhir::codec::{Limits, read_json};
+use crate::fhir::codes::CodeTable;
+use crate::fhir::nhs_number::Checking;
+use crate::fhir::{Resource, profiles};
+use crate::outbound::{Outbound, OutboundSettings, ServiceKey};
+use crate::pathway::pam::CutOffs;
+use crate::pathway::plan::Plan;
+use crate::pathway::role::RoleMap;
+use crate::store::{DatabaseSettings, Store};
+use crate::time::Clock;
+use crate::worker::Worker;
+use crate::workflow::{self, Actor, House, Rules};
+
+/// Why the service cannot start. Each text says what is wrong and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("The database cannot be used: {0}. Check database.url.")]
+    Store(#[from] crate::store::StoreError),
+    #[error("The profiles cannot be used: {0}")]
+    Profiles(String),
+    #[error("The signing key cannot be used: {0}")]
+    Key(String),
+    #[error("{0}")]
+    Outbound(#[from] crate::outbound::OutboundError),
+    #[error("The directory cannot be read: {0}")]
+    Directory(#[from] workflow::Error),
+    #[error("The address cannot be used: {0}")]
+    Io(#[from] std::io::Error),
+}
+
+/// A service that is running.
+pub struct Running {
+    pub address: SocketAddr,
+    pub store: Store,
+    pub house: Arc<House>,
+    stop: CancellationToken,
+    served: tokio::task::JoinHandle<std::io::Result<()>>,
+    work: TaskTracker,
+}
+
+impl Running {
+    /// Stops: no new connections, requests under way end, leased deliveries are settled.
+    pub async fn stop(self) -> std::io::Result<()> {
+        self.stop.cancel();
+        let served = self.served.await.unwrap_or_else(|_| Err(std::io::Error::other("the server ended with a panic")));
+        self.work.close();
+        let _ = tokio::time::timeout(Duration::from_secs(30), self.work.wait()).await;
+        served
+    }
+
+    /// Serves until the process is asked to stop.
+    pub async fn until_asked_to_stop(self) -> std::io::Result<()> {
+        serve::asked_to_stop().await?;
+        tracing::info!("stopping: finishing what is under way");
+        self.stop().await
+    }
+}
+
+/// Opens the database, with its settings read back and its schema up to date.
+pub async fn open_store(config: &Config) -> Result<Store, StartError> {
+    let store = Store::open(&DatabaseSettings { url: config.database.url.0.clone(), ..Default::default() }).await?;
+    store.check_settings().await?;
+    store.migrate().await?;
+    Ok(store)
+}
+
+/// The rules of this deployment: embedded, with what the profiles folder replaces.
+pub fn house(config: &Config, base_url: String) -> Result<House, StartError> {
+    let folder = config.profiles.dir.as_deref();
+    let codes = match replaced(folder, "codes.json")? {
+        Some(text) => CodeTable::parse(&text).map_err(|e| StartError::Profiles(e.to_string()))?,
+        None => CodeTable::embedded().clone(),
+    };
+    let plan = resource(folder, "PlanDefinition", "llwir")?;
+    let plan = Plan::from_resource(&plan).map_err(|e| StartError::Profiles(e.to_string()))?;
+    let variant = match config.pathway.pam_cut_offs {
+        PamCutOffs::A => "A",
+        PamCutOffs::B => "B",
+    };
+    let cut_offs = resource(folder, "CodeSystem", "pam-cut-offs")?;
+    let pam = CutOffs::from_code_system(&cut_offs, variant)
+        .ok_or_else(|| StartError::Profiles(format!("CodeSystem/pam-cut-offs has no variant {variant}.")))?;
+    let nhs_numbers = match config.pathway.nhs_number {
+        NhsNumberPolicy::Strict => Checking::Strict,
+        NhsNumberPolicy::Lenient => Checking::Lenient,
+    };
+    let organization = config.service.organization.clone().unwrap_or_default();
+    Ok(House::new(Rules { codes, plan, base_url, pam, nhs_numbers }, organization))
+}
+
+/// A file of the profiles folder, where it is there.
+fn replaced(folder: Option<&Path>, name: &str) -> Result<Option<String>, StartError> {
+    let Some(path) = folder.map(|folder| folder.join(name)).filter(|path| path.is_file()) else { return Ok(None) };
+    std::fs::read_to_string(&path).map(Some).map_err(|e| StartError::Profiles(format!("{}: {e}", path.display())))
+}
+
+/// A conformance resource: from the profiles folder (`Type/id.json`), else the embedded one.
+fn resource(folder: Option<&Path>, kind: &str, id: &str) -> Result<Resource, StartError> {
+    let name = format!("{kind}/{id}.json");
+    if let Some(text) = replaced(folder, &name)? {
+        return read_json(text.as_bytes(), &Limits::default())
+            .map_err(|invalid| StartError::Profiles(format!("{name}: {}", invalid.issues[0].text)));
+    }
+    profiles::resource(kind, id).ok_or_else(|| StartError::Profiles(format!("{name} is missing.")))
+}
+
+/// The key the service signs with: from its file, else the one in the database, which is made at the first start.
+pub async fn service_key(config: &Config, store: &Store, clock: &Clock) -> Result<(ServiceKey, String), StartError> {
+    let pem = match &config.auth.signing_key {
+        Some(path) => std::fs::read_to_string(path).map_err(|e| StartError::Key(format!("{}: {e}.", path.display())))?,
+        None => kept_key(store, clock).await?,
+    };
+    let key = ServiceKey::from_pem(&pem).map_err(|e| StartError::Key(e.to_string()))?;
+    Ok((key, pem))
+}
+
+async fn kept_key(store: &Store, clock: &Clock) -> Result<String, StartError> {
+    let mut tx = store.write().await?;
+    if let Some(pem) = tx.service_key().await? {
+        return Ok(pem);
+    }
+    let pem = ServiceKey::generate_pem().map_err(|e| StartError::Key(e.to_string()))?;
+    tx.insert_service_key("signing", &pem, clock.now().into()).await?;
+    tx.commit().await?;
+    Ok(pem)
+}
+
+/// Starts the service on a listener.
+pub async fn start(config: &Config, clock: Clock, listener: TcpListener) -> Result<Running, StartError> {
+    let address = listener.local_addr()?;
+    let store = open_store(config).await?;
+    let house = Arc::new(house(config, config.http.origin(address))?);
+    house.learn_organization(&store).await?;
+    load_pathways(config, &store, &house, &clock).await?;
+    let (key, pem) = service_key(config, &store, &clock).await?;
+    let jwks = key.public_jwks();
+    let settings = OutboundSettings {
+        allow_private_addresses: config.delivery.allow_private_addresses,
+        ..OutboundSettings::default()
+    };
+    let outbound = Arc::new(Outbound::new(settings, Arc::new(key))?);
+    let wake = Arc::new(Notify::new());
+    let (stop, work) = (CancellationToken::new(), TaskTracker::new());
+
+    let worker = Arc::new(Worker {
+        store: store.clone(),
+        house: Arc::clone(&house),
+        outbound: Arc::clone(&outbound),
+        clock: clock.clone(),
+        settings: config.delivery.clone(),
+        wake: Arc::clone(&wake),
+    });
+    worker.start(&stop, &work);
+    let doors = Arc::new(Doors {
+        store: store.clone(),
+        house: Arc::clone(&house),
+        outbound,
+        roles: roles(config)?,
+        limits: limits(config),
+        token_lifetime: chrono::Duration::seconds(i64::try_from(config.auth.token_seconds).unwrap_or(300)),
+        jwks,
+        seal: PageSeal::from_secret(&pem),
+        wake,
+        started_at: clock.now(),
+        clock,
+    });
+    let app = edge::layers(api::router(doors), EdgeSettings::new(&config.http, &config.limits, work.clone()));
+    let serving = ServeSettings::new(&config.http, work.clone());
+    let served = tokio::spawn(serve::serve(listener, app, serving, stop.clone().cancelled_owned()));
+    tracing::info!(address = %address, "serving");
+    Ok(Running { address, store, house, stop, served, work })
+}
+
+fn roles(config: &Config) -> Result<RoleMap, StartError> {
+    Ok(RoleMap::from_resource(&resource(config.profiles.dir.as_deref(), "ConceptMap", "job-role")?))
+}
+
+/// The limits of what is read, as configured.
+pub fn limits(config: &Config) -> Limits {
+    let config::Limits { bytes, values, entries, depth, issues } = config.limits;
+    Limits { bytes, values, entries, depth, issues }
+}
+
+/// Puts the pathways into the directory, where plans and integrators find them by their canonical URL.
+async fn load_pathways(config: &Config, store: &Store, house: &House, clock: &Clock) -> Result<(), StartError> {
+    let plan = resource(config.profiles.dir.as_deref(), "PlanDefinition", "llwir")?;
+    let actor = Actor::service(&house.organization());
+    workflow::load(store, house, &actor, clock.now(), vec![(String::new(), plan)], &mut |_| {}).await?;
+    Ok(())
+}
+
+/// Resources of a FHIR Bundle, or of NDJSON, with the fullUrl each has.
+pub fn directory_resources(text: &str, limits: &Limits) -> Result<Vec<(String, Resource)>, String> {
+    let said = |invalid: crate::fhir::Invalid| {
+        let issue = &invalid.issues[0];
+        format!("{}: {}", issue.expression.as_deref().unwrap_or("the file"), issue.text)
+    };
+    let Ok(first) = read_json(text.as_bytes(), limits) else {
+        let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+        return lines
+            .map(|(at, line)| {
+                let resource = read_json(line.as_bytes(), limits).map_err(|e| format!("line {}: {}", at + 1, said(e)))?;
+                Ok((String::new(), resource))
+            })
+            .collect();
+    };
+    if first.kind() != "Bundle" {
+        return Ok(vec![(String::new(), first)]);
+    }
+    let entries = first.value().get("entry").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    entries
+        .iter()
+        .filter_map(|entry| Some((entry.get("fullUrl").and_then(Value::as_str).unwrap_or_default(), entry.get("resource")?)))
+        .map(|(url, resource)| Ok((url.to_owned(), Resource::from_value(resource.clone()).map_err(said)?)))
+        .collect()
+}

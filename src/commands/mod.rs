@@ -1,0 +1,76 @@
+//! What each command does. `cli` says how they are called.
+
+mod check;
+mod client;
+mod load;
+
+use std::process::ExitCode;
+
+use tokio::net::TcpListener;
+
+use crate::app;
+use crate::cli::{Cli, Command, Settings};
+use crate::config::{self, Config};
+use crate::time::Clock;
+
+/// Why a command did not do its work: a sentence for the person at the terminal.
+pub type Failed = String;
+
+/// Runs a command; the exit code is 0 when it did what it should, 1 when not, 2 for what is not supported.
+pub async fn run(cli: Cli) -> ExitCode {
+    let result = match cli.command {
+        Command::Demo(args) => crate::demo::command(args).await,
+        Command::Serve(settings) => serve(&settings).await,
+        Command::Migrate(settings) => migrate(&settings).await,
+        Command::Check(settings) => return check::check(&settings).await,
+        Command::Load(args) => load::load(&args).await,
+        Command::Client(command) => client::client(command).await,
+        Command::Delivery(_) | Command::Audit(_) => {
+            eprintln!("livewell: this command is not supported yet.");
+            return ExitCode::from(2);
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("livewell: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The configuration that a command's options mean, with the log set up as it says.
+fn configured(settings: &Settings) -> Result<Config, Failed> {
+    let config = read(settings)?;
+    let wrong = config.validate();
+    if !wrong.is_empty() {
+        return Err(wrong.join("\n"));
+    }
+    crate::telemetry::init(&config.telemetry).map_err(|e| e.to_string())?;
+    Ok(config)
+}
+
+fn read(settings: &Settings) -> Result<Config, Failed> {
+    let mut config = Config::load(settings.file().as_deref(), config::environment()).map_err(|e| e.to_string())?;
+    if let Some(dir) = &settings.profiles {
+        config.profiles.dir = Some(dir.clone());
+    }
+    Ok(config)
+}
+
+async fn serve(settings: &Settings) -> Result<(), Failed> {
+    let config = configured(settings)?;
+    let listener = TcpListener::bind(config.http.listen)
+        .await
+        .map_err(|e| format!("{} cannot be listened on: {e}. Set http.listen to a free address.", config.http.listen))?;
+    let running = app::start(&config, Clock::System, listener).await.map_err(|e| e.to_string())?;
+    println!("livewell serves FHIR R4 at {}/fhir (Ctrl-C stops it)", running.house.base_url);
+    running.until_asked_to_stop().await.map_err(|e| format!("the server ended: {e}"))
+}
+
+async fn migrate(settings: &Settings) -> Result<(), Failed> {
+    let config = configured(settings)?;
+    app::open_store(&config).await.map_err(|e| e.to_string())?;
+    println!("The database {} is up to date.", config.database.url);
+    Ok(())
+}
