@@ -4,4 +4,5 @@
 //! `fhir` (the language) <- `pathway` (the rules) <- `store` (persistence) <- `workflow` (the acts) <- `api` (the doors);
 //! `outbound` (calls to practices), `auth` (who is calling), `worker` (the loops), `demo` (the loop shown).
 
+pub mod demo;
 pub mod fhir;
