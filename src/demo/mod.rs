@@ -7,6 +7,8 @@ pub mod cast;
 pub mod directory;
 pub mod keys;
 pub mod practice;
+#[cfg(test)]
+mod tests;
 pub mod walk;
 
 use std::future::Future;
@@ -120,7 +122,7 @@ pub enum DemoFailed {
 pub async fn run(options: DemoOptions, acts: Acts, out: &mut (dyn Write + Send)) -> Result<(), DemoFailed> {
     let colour = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|said| said.is_empty());
     let mut page = Page::new(out, colour);
-    let running = Running::start(&options, acts).await?;
+    let running = Running::start(&options, acts, PATIENCE).await?;
     let told = running.show(&options, &mut page).await;
     running.stop().await;
     told
@@ -135,7 +137,7 @@ struct Running {
 }
 
 impl Running {
-    async fn start(options: &DemoOptions, acts: Acts) -> Result<Running, DemoFailed> {
+    async fn start(options: &DemoOptions, acts: Acts, patience: Duration) -> Result<Running, DemoFailed> {
         let (at, next) = if options.once { (0, 0) } else { (options.port, options.port.saturating_add(1)) };
         let (service, practices) = (listen(at).await?, listen(next).await?);
         let data = options.data.clone().unwrap_or_else(fresh_folder);
@@ -164,7 +166,7 @@ impl Running {
             record_token: stand_in.reader_token(&ods),
             cast,
             concept: acts.concept,
-            patience: PATIENCE,
+            patience,
         };
         Ok(Running { walk, stand_in, served, data })
     }

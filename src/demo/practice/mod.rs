@@ -207,11 +207,11 @@ impl Practices {
     }
 
     fn look<T>(&self, ods: &str, read: impl FnOnce(&Record) -> Result<T, Refusal>) -> Result<T, Refusal> {
-        read(&*held(self.records.get(ods).ok_or_else(Refusal::not_found)?))
+        read(&held(self.records.get(ods).ok_or_else(Refusal::not_found)?))
     }
 
     fn change<T>(&self, ods: &str, write: impl FnOnce(&mut Record) -> Result<T, Refusal>) -> Result<T, Refusal> {
-        write(&mut *held(self.records.get(ods).ok_or_else(Refusal::not_found)?))
+        write(&mut held(self.records.get(ods).ok_or_else(Refusal::not_found)?))
     }
 }
 

@@ -37,7 +37,7 @@ pub(super) struct Answer {
 
 /// A signed-in caller of one FHIR base.
 #[derive(Clone, Debug)]
-pub(super) struct Caller {
+pub(in crate::demo) struct Caller {
     http: reqwest::Client,
     base: String,
     token: String,
@@ -51,7 +51,7 @@ impl Caller {
 
     /// Finds the token endpoint of a FHIR base and signs in there (SMART Backend Services). Answers also how many
     /// seconds the token lasts.
-    pub(super) async fn sign_in(
+    pub(in crate::demo) async fn sign_in(
         http: &reqwest::Client,
         base: &str,
         client: &DemoClient,
@@ -87,7 +87,7 @@ impl Caller {
     }
 
     /// The resources that a search finds.
-    pub(super) async fn search(&self, kind: &str, parameters: &[(&str, &str)]) -> Result<Vec<Value>, Fault> {
+    pub(in crate::demo) async fn search(&self, kind: &str, parameters: &[(&str, &str)]) -> Result<Vec<Value>, Fault> {
         let mut url =
             reqwest::Url::parse(&self.link(kind)).map_err(|e| unexpected(format!("the base is no URL: {e}")))?;
         url.query_pairs_mut().extend_pairs(parameters);
@@ -110,7 +110,7 @@ impl Caller {
     }
 
     /// POSTs a transaction and answers the reference (`Type/id`) that each entry got, in order.
-    pub(super) async fn transact(&self, entries: Vec<Value>) -> Result<Vec<Made>, Fault> {
+    pub(in crate::demo) async fn transact(&self, entries: Vec<Value>) -> Result<Vec<Made>, Fault> {
         let count = entries.len();
         let bundle = json!({ "resourceType": "Bundle", "type": "transaction", "entry": entries });
         let answer = self.post("", &bundle, None).await?.body;
@@ -125,7 +125,7 @@ impl Caller {
 
 /// One entry of a transaction-response.
 #[derive(Debug)]
-pub(super) struct Made {
+pub(in crate::demo) struct Made {
     /// `201 Created`.
     pub(super) status: String,
     /// `ServiceRequest/123`.

@@ -2,14 +2,12 @@
 //!
 //! It knows two addresses, the keys of its clients and nothing else: no path or table that a practice could not reach.
 
-mod client;
+pub(super) mod client;
 mod outcome;
 mod print;
 mod recording;
 mod referral;
 mod steps;
-#[cfg(test)]
-mod tests;
 
 use std::future::Future;
 use std::time::{Duration, Instant};

@@ -38,7 +38,9 @@ impl Loop<'_> {
             let id = path::text(&copy, "id").unwrap_or_default();
             filed.push(format!("{}/{id}", path::text(&copy, "resourceType").unwrap_or_default()));
         }
-        Ok(Shown::new(filed.join(", "), reader.link(&format!("Encounter?patient={person}"))))
+        let ends = (filed.first().map_or("", String::as_str), filed.last().map_or("", String::as_str));
+        let facts = format!("{} resources, {} to {}", filed.len(), ends.0, ends.1);
+        Ok(Shown::new(facts, reader.link(&format!("Encounter?patient={person}"))))
     }
 
     /// The practice's one copy of our record; waits for it while there is patience left.

@@ -21,7 +21,7 @@ impl Shown {
 
 /// Widths of what and facts; longer ones push the rest of their line to the right.
 const WHAT: usize = 40;
-const FACTS: usize = 46;
+const FACTS: usize = 56;
 
 const BOLD: &str = "1";
 const DIM: &str = "2";

@@ -1,0 +1,86 @@
+//! The demo against a service that keeps the contract, and against one that does not.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+
+mod service;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::*;
+use service::{Mistake, serve};
+
+const DIRECTORY: &str = include_str!("directory.json");
+
+fn concept(name: &str) -> Value {
+    json!({ "coding": [{ "system": "https://example.org/codes", "code": name }] })
+}
+
+async fn demo(mistake: Mistake, data: &TempDir) -> (Result<(), DemoFailed>, String) {
+    let options = DemoOptions { port: 0, data: Some(data.path().to_owned()), once: true };
+    let acts = Acts { directory: DIRECTORY, concept, serve: serve(mistake) };
+    let mut out = Vec::new();
+    let running = Running::start(&options, acts, Duration::ZERO).await.unwrap();
+    let told = running.show(&options, &mut Page::new(&mut out, false)).await;
+    running.stop().await;
+    (told, String::from_utf8(out).unwrap())
+}
+
+fn steps(told: &str) -> Vec<&str> {
+    told.lines().filter(|line| line.contains(" ms  ")).collect()
+}
+
+#[tokio::test]
+async fn the_loop_is_walked_to_its_end_in_one_line_a_step() {
+    let data = TempDir::new().unwrap();
+    let (done, told) = demo(Mistake::Nothing, &data).await;
+    done.unwrap();
+    let steps = steps(&told);
+    assert_eq!(steps.len(), 16, "{told}");
+    for (n, step) in steps.iter().enumerate() {
+        assert!(step.starts_with(&format!("{:>3} ", n + 1)) && step.contains("http://"), "{step}");
+    }
+    assert!(told.contains("LW-TEST-0001") && told.contains("PAM 56.4 level 3"), "{told}");
+    assert!(!told.contains('\x1b'), "no colours where nobody looks");
+}
+
+#[tokio::test]
+async fn it_can_be_shown_twice_on_the_same_data_and_when_older_work_waits() {
+    let data = TempDir::new().unwrap();
+    demo(Mistake::Nothing, &data).await.0.unwrap();
+    let (done, told) = demo(Mistake::HasOlderWork, &data).await;
+    done.unwrap();
+    assert!(told.contains("an older one came first"), "{told}");
+}
+
+#[tokio::test]
+async fn a_write_back_that_does_not_arrive_fails_and_says_where_it_is() {
+    let (done, told) = demo(Mistake::KeepsToItself, &TempDir::new().unwrap()).await;
+    let DemoFailed::Walk(failed) = done.unwrap_err() else { panic!("the walk failed, nothing else") };
+    assert_eq!(failed.number, 15);
+    assert!(failed.to_string().contains("retrying"), "{failed}");
+    assert!(steps(&told).last().unwrap().contains("FAILED: Encounter/"), "{told}");
+}
+
+#[tokio::test]
+async fn a_refused_step_says_what_the_service_said() {
+    let (done, told) = demo(Mistake::RefusesToComplete, &TempDir::new().unwrap()).await;
+    let why = done.unwrap_err().to_string();
+    assert!(why.contains("422") && why.contains("Record the contact first."), "{why}");
+    assert_eq!(steps(&told).len(), 10, "nothing is tried after a step that failed");
+}
+
+#[tokio::test]
+async fn a_promise_that_is_not_kept_is_a_failed_step() {
+    let (done, _) = demo(Mistake::Hurries, &TempDir::new().unwrap()).await;
+    let why = done.unwrap_err().to_string();
+    assert!(why.contains("not 48 h"), "{why}");
+}
+
+#[tokio::test]
+async fn a_service_that_does_not_start_is_told_in_a_sentence() {
+    let serve = Box::new(|_: Stage, _: TcpListener| -> Act<Served> { Box::pin(async { Err("no disk".to_owned()) }) });
+    let data = TempDir::new().unwrap();
+    let options = DemoOptions { port: 0, data: Some(data.path().to_owned()), once: true };
+    let failed = run(options, Acts { directory: DIRECTORY, concept, serve }, &mut Vec::new()).await.unwrap_err();
+    assert_eq!(failed.to_string(), "the service did not start: no disk");
+}
