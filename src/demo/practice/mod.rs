@@ -90,7 +90,7 @@ impl StandIn {
             register(&mut record, practice)?;
             records.insert(practice.ods.clone(), Mutex::new(record));
         }
-        let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(5)).build();
+        let http = super::plain_http(Duration::from_secs(5));
         let practices = Arc::new(Practices {
             address,
             records,

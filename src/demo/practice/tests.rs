@@ -39,7 +39,7 @@ impl Stage {
         let folder = TempDir::new().unwrap();
         let stand_in = open(folder.path(), &jwks_url).await;
         let token = stand_in.staff_token(ODS);
-        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        let http = crate::demo::plain_http(Duration::from_secs(30)).unwrap();
         Stage { stand_in, folder, key, jwks_url, http, token }
     }
 

@@ -180,7 +180,7 @@ impl Service {
         if !matches!(resource["resourceType"].as_str().unwrap(), "Encounter" | "Observation" | "Goal" | "Consent") {
             return;
         }
-        let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(5)).build().unwrap();
+        let http = crate::demo::plain_http(Duration::from_secs(5)).unwrap();
         let (practice, _) = Caller::sign_in(&http, &self.practice, &self.client).await.unwrap();
         let people = practice.search("Patient", &[("identifier", &format!("{NHS_NUMBER}|9990000018"))]).await.unwrap();
         let person = json!({ "reference": format!("Patient/{}", people[0]["id"].as_str().unwrap()) });

@@ -65,7 +65,7 @@ pub struct WalkFailed {
 /// first step that fails.
 pub async fn run(walk: &Walk, page: &mut Page<'_>) -> Result<Walked, WalkFailed> {
     let mut path = Path { page, number: 0 };
-    let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(30)).build();
+    let http = super::plain_http(Duration::from_secs(30));
     let http = http.map_err(|e| path.stopped("prepare", unexpected(format!("no HTTP client: {e}"))))?;
     let mut way = Loop::new(walk, http);
     path.step("The practice signs in", way.practice_signs_in()).await?;
