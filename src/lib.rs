@@ -4,5 +4,7 @@
 //! `fhir` (the language) <- `pathway` (the rules) <- `store` (persistence) <- `workflow` (the acts) <- `api` (the doors);
 //! `outbound` (calls to practices), `auth` (who is calling), `worker` (the loops), `demo` (the loop shown).
 
+pub mod auth;
 pub mod demo;
 pub mod fhir;
+pub mod store;

@@ -3,9 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::fhir::path;
-
-/// Identifier system of organisations (NHS ODS).
-const ODS: &str = "https://fhir.nhs.uk/Id/ods-organization-code";
+use crate::fhir::systems::ODS;
 
 /// The directory as a transaction Bundle of PUTs, and what the demo has to know of it.
 #[derive(Clone, Debug)]
@@ -48,6 +46,11 @@ pub enum DirectoryUnfit {
 }
 
 impl Directory {
+    /// The directory that comes with the product: `fhir-profiles/demo/directory.json`.
+    pub fn embedded() -> Result<Directory, DirectoryUnfit> {
+        Directory::read(include_str!("../../fhir-profiles/demo/directory.json"))
+    }
+
     /// Reads the Bundle.
     pub fn read(text: &str) -> Result<Directory, DirectoryUnfit> {
         Ok(Directory { bundle: serde_json::from_str(text)? })

@@ -1,7 +1,7 @@
 //! The demo: the referral loop shown, with a stand-in for the practice's system.
 //!
-//! What it needs of the service is in [`Acts`]: the same acts as `livewell load`, `livewell client add` and
-//! `livewell serve`. Everything after that goes over HTTP.
+//! What it needs of the service is [`Serve`]: the same acts as `livewell load`, `livewell client add` and `livewell serve`.
+//! Everything after that goes over HTTP.
 
 pub mod cast;
 pub mod directory;
@@ -40,19 +40,13 @@ pub struct DemoOptions {
     pub once: bool,
 }
 
-/// A future that [`Acts`] answer with; the error is a sentence.
-pub type Act<T> = Pin<Box<dyn Future<Output = Result<T, String>> + Send>>;
+/// Makes the database in the stage's folder, loads the directory as `livewell load` does, registers the clients as
+/// `livewell client add` does, and serves on the listener with plain HTTP and private addresses of practices allowed.
+/// The error is a sentence.
+pub type Serve = Box<dyn FnOnce(Stage, TcpListener) -> Starting + Send>;
 
-/// What the demo asks of the service before anything goes over HTTP.
-pub struct Acts {
-    /// The demo directory Bundle (`fhir-profiles/demo/directory.json`).
-    pub directory: &'static str,
-    /// The CodeableConcept of a name in the code table.
-    pub concept: fn(&str) -> Value,
-    /// Makes the database in this folder, loads the directory as `livewell load` does, registers the clients as
-    /// `livewell client add` does, and serves on the listener with private addresses allowed.
-    pub serve: Box<dyn FnOnce(Stage, TcpListener) -> Act<Served> + Send>,
-}
+/// What [`Serve`] answers.
+pub type Starting = Pin<Box<dyn Future<Output = Result<Served, String>> + Send>>;
 
 /// What the service has to be given before it serves.
 pub struct Stage {
@@ -119,10 +113,10 @@ pub enum DemoFailed {
 
 /// Starts the service and the stand-in, walks the loop, and serves on until Ctrl-C unless it is to run once. Prints to
 /// `out`, in colour where `out` is the terminal and nobody set `NO_COLOR`.
-pub async fn run(options: DemoOptions, acts: Acts, out: &mut (dyn Write + Send)) -> Result<(), DemoFailed> {
+pub async fn run(options: DemoOptions, serve: Serve, out: &mut (dyn Write + Send)) -> Result<(), DemoFailed> {
     let colour = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|said| said.is_empty());
     let mut page = Page::new(out, colour);
-    let running = Running::start(&options, acts, PATIENCE).await?;
+    let running = Running::start(&options, serve, PATIENCE).await?;
     let told = running.show(&options, &mut page).await;
     running.stop().await;
     told
@@ -137,12 +131,12 @@ struct Running {
 }
 
 impl Running {
-    async fn start(options: &DemoOptions, acts: Acts, patience: Duration) -> Result<Running, DemoFailed> {
+    async fn start(options: &DemoOptions, serve: Serve, patience: Duration) -> Result<Running, DemoFailed> {
         let (at, next) = if options.once { (0, 0) } else { (options.port, options.port.saturating_add(1)) };
         let (service, practices) = (listen(at).await?, listen(next).await?);
         let data = options.data.clone().unwrap_or_else(fresh_folder);
         std::fs::create_dir_all(&data).map_err(DemoFailed::Folder)?;
-        let directory = Directory::read(acts.directory)?;
+        let directory = Directory::embedded()?;
         let cast = Cast::from(&directory)?;
         let address = service.local_addr()?;
         let settings = StandInSettings {
@@ -158,14 +152,13 @@ impl Running {
             directory: directory.with_endpoints(|ods| stand_in.base(ods))?,
             clients: cast.clients().map(Registration::from).collect(),
         };
-        let served = (acts.serve)(stage, service).await.map_err(DemoFailed::Service)?;
+        let served = serve(stage, service).await.map_err(DemoFailed::Service)?;
         let ods = cast.walked.practice.ods.clone();
         let walk = Walk {
             service: format!("http://{}/fhir", served.address),
             record: stand_in.base(&ods),
             record_token: stand_in.reader_token(&ods),
             cast,
-            concept: acts.concept,
             patience,
         };
         Ok(Running { walk, stand_in, served, data })

@@ -30,14 +30,12 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::fhir::IssueCode;
+use crate::fhir::systems::NHS_NUMBER;
 use change::{Change, Wish, make};
 pub use faults::{Aim, Fault, Faults, Traffic};
 use record::Record;
 use refusal::Refusal;
 use tokens::{Right, Tokens};
-
-/// Identifier system of NHS numbers (UK Core Patient).
-const NHS_NUMBER: &str = "https://fhir.nhs.uk/Id/nhs-number";
 
 /// What a stand-in starts with.
 #[derive(Clone, Debug)]

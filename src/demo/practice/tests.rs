@@ -16,7 +16,7 @@ use crate::demo::keys::DemoKey;
 
 const ODS: &str = "TESTP1";
 const NUMBER: &str = "9990000018";
-const OURS: &str = "https://livewell.example/Id/record";
+const OURS: &str = crate::fhir::systems::RECORD;
 
 /// A stand-in, the client it accepts, and a token of the practice's own staff.
 struct Stage {

@@ -3,23 +3,15 @@
 
 mod service;
 
-use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::*;
 use service::{Mistake, serve};
 
-const DIRECTORY: &str = include_str!("directory.json");
-
-fn concept(name: &str) -> Value {
-    json!({ "coding": [{ "system": "https://example.org/codes", "code": name }] })
-}
-
 async fn demo(mistake: Mistake, data: &TempDir) -> (Result<(), DemoFailed>, String) {
     let options = DemoOptions { port: 0, data: Some(data.path().to_owned()), once: true };
-    let acts = Acts { directory: DIRECTORY, concept, serve: serve(mistake) };
     let mut out = Vec::new();
-    let running = Running::start(&options, acts, Duration::ZERO).await.unwrap();
+    let running = Running::start(&options, serve(mistake), Duration::ZERO).await.unwrap();
     let told = running.show(&options, &mut Page::new(&mut out, false)).await;
     running.stop().await;
     (told, String::from_utf8(out).unwrap())
@@ -78,9 +70,9 @@ async fn a_promise_that_is_not_kept_is_a_failed_step() {
 
 #[tokio::test]
 async fn a_service_that_does_not_start_is_told_in_a_sentence() {
-    let serve = Box::new(|_: Stage, _: TcpListener| -> Act<Served> { Box::pin(async { Err("no disk".to_owned()) }) });
+    let serve = Box::new(|_: Stage, _: TcpListener| -> Starting { Box::pin(async { Err("no disk".to_owned()) }) });
     let data = TempDir::new().unwrap();
     let options = DemoOptions { port: 0, data: Some(data.path().to_owned()), once: true };
-    let failed = run(options, Acts { directory: DIRECTORY, concept, serve }, &mut Vec::new()).await.unwrap_err();
+    let failed = run(options, serve, &mut Vec::new()).await.unwrap_err();
     assert_eq!(failed.to_string(), "the service did not start: no disk");
 }

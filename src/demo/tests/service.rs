@@ -16,11 +16,9 @@ use tokio::net::TcpListener;
 use crate::demo::cast::DemoClient;
 use crate::demo::keys::DemoKey;
 use crate::demo::walk::client::Caller;
-use crate::demo::{Act, Served, Stage};
+use crate::demo::{Serve, Served, Stage};
 use crate::fhir::path;
-
-const RECORD: &str = "https://livewell.example/Id/record";
-const NHS_NUMBER: &str = "https://fhir.nhs.uk/Id/nhs-number";
+use crate::fhir::systems::{NHS_NUMBER, RECORD, REFERRAL_REFERENCE};
 
 /// What it does wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,8 +42,8 @@ pub(super) struct Service {
     held: Mutex<HashMap<String, Value>>,
 }
 
-/// What `Acts::serve` is in the tests.
-pub(super) fn serve(mistake: Mistake) -> Box<dyn FnOnce(Stage, TcpListener) -> Act<Served> + Send> {
+/// The service, to be given to the demo.
+pub(super) fn serve(mistake: Mistake) -> Serve {
     Box::new(move |stage, listener| Box::pin(start(mistake, stage, listener)))
 }
 
@@ -135,8 +133,7 @@ impl Service {
     fn create(&self, mut resource: Value) -> Said {
         if resource["resourceType"] == "ServiceRequest" {
             assert_eq!(resource["status"], "active");
-            let identifier =
-                json!({ "system": "https://livewell.example/Id/referral-reference", "value": "LW-TEST-0001" });
+            let identifier = json!({ "system": REFERRAL_REFERENCE, "value": "LW-TEST-0001" });
             resource["identifier"].as_array_mut().unwrap().push(identifier);
         }
         let kept = self.keep(resource);

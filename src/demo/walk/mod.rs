@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::cast::Cast;
+use crate::fhir::codes::CodeTable;
 pub use client::Fault;
 use client::unexpected;
 pub use print::Page;
@@ -30,8 +31,6 @@ pub struct Walk {
     pub record: String,
     /// A token with which the practice's own staff read that record.
     pub record_token: String,
-    /// The CodeableConcept of a name in the code table.
-    pub concept: fn(&str) -> Value,
     /// How long the write-back may take to arrive, and its delivery to settle.
     pub patience: Duration,
 }
@@ -85,6 +84,11 @@ pub async fn run(walk: &Walk, page: &mut Page<'_>) -> Result<Walked, WalkFailed>
     path.step("The practice has it in its record", way.arrives()).await?;
     path.step("The referrer asks what became of it", way.asks_status()).await?;
     Ok(way.walked())
+}
+
+/// The CodeableConcept of a name in the code table.
+fn concept(name: &str) -> Value {
+    CodeTable::embedded().concept(name).expect("the demo uses names of the embedded code table")
 }
 
 /// Counts and prints steps.

@@ -9,10 +9,8 @@ use super::print::Shown;
 use super::recording::PAM;
 use super::steps::Loop;
 use crate::fhir::path;
+use crate::fhir::systems::{NHS_NUMBER, RECORD};
 
-/// Identifier system of our records at a practice; the value is our logical id.
-const RECORD: &str = "https://livewell.example/Id/record";
-const NHS_NUMBER: &str = "https://fhir.nhs.uk/Id/nhs-number";
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(50);
 

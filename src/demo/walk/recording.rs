@@ -4,6 +4,7 @@ use chrono::{DateTime, Duration, SecondsFormat, Utc};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use super::concept;
 use super::referral::entry;
 
 /// The person's PAM at the first meeting: score as it is written, and the level it falls in under both published cut-offs.
@@ -14,8 +15,6 @@ pub(super) struct About<'a> {
     pub(super) person: &'a str,
     pub(super) referral: &'a str,
     pub(super) coach: &'a str,
-    /// CodeableConcept by its name in the code table.
-    pub(super) concept: fn(&str) -> Value,
 }
 
 /// The entries for a telephone contact of seven minutes that ended `now`.
@@ -40,8 +39,8 @@ fn encounter(about: &About<'_>, class: &str, kind: &str, (start, end): (DateTime
     json!({
         "resourceType": "Encounter",
         "status": "finished",
-        "class": (about.concept)(class)["coding"][0],
-        "type": [(about.concept)(kind)],
+        "class": concept(class)["coding"][0],
+        "type": [concept(kind)],
         "subject": { "reference": about.person },
         "basedOn": [{ "reference": about.referral }],
         "participant": [{ "individual": { "reference": about.coach } }],
@@ -55,8 +54,8 @@ fn activation(about: &About<'_>, meeting: &str, now: DateTime<Utc>) -> Value {
     json!({
         "resourceType": "Observation",
         "status": "final",
-        "category": [(about.concept)("category-survey")],
-        "code": (about.concept)("pam-score"),
+        "category": [concept("category-survey")],
+        "code": concept("pam-score"),
         "subject": { "reference": about.person },
         "encounter": { "reference": meeting },
         "effectiveDateTime": second(now),
@@ -67,7 +66,7 @@ fn activation(about: &About<'_>, meeting: &str, now: DateTime<Utc>) -> Value {
             "system": "http://unitsofmeasure.org",
             "code": "{score}",
         },
-        "component": [{ "code": (about.concept)("pam-level"), "valueInteger": level }],
+        "component": [{ "code": concept("pam-level"), "valueInteger": level }],
     })
 }
 
@@ -88,8 +87,8 @@ fn consent(about: &About<'_>, now: DateTime<Utc>) -> Value {
     json!({
         "resourceType": "Consent",
         "status": "active",
-        "scope": (about.concept)("consent-research"),
-        "category": [(about.concept)("consent-information-access")],
+        "scope": concept("consent-research"),
+        "category": [concept("consent-information-access")],
         "patient": { "reference": about.person },
         "dateTime": second(now),
         "policyRule": { "text": "Evaluation of the service, as explained to the person" },

@@ -4,10 +4,9 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use super::concept;
 use crate::demo::cast::{Door, Sample};
-
-const NHS_NUMBER: &str = "https://fhir.nhs.uk/Id/nhs-number";
-const ODS: &str = "https://fhir.nhs.uk/Id/ods-organization-code";
+use crate::fhir::systems::{ENTRY_ROUTE, NHS_NUMBER, ODS};
 
 /// What goes to the door: one resource, or the entries of a transaction with the ServiceRequest first.
 pub(super) enum Referral {
@@ -16,28 +15,28 @@ pub(super) enum Referral {
 }
 
 /// The referral of a sample, with a business identifier of its own.
-pub(super) fn referral(sample: &Sample, code: Value, now: DateTime<Utc>) -> Referral {
+pub(super) fn referral(sample: &Sample, now: DateTime<Utc>) -> Referral {
     let number = json!({ "system": NHS_NUMBER, "value": sample.person.nhs_number });
     match sample.door {
         Door::ByNumber => {
             let subject = json!({ "type": "Patient", "identifier": number });
-            Referral::Alone(request(sample, code, subject, now))
+            Referral::Alone(request(sample, subject, now))
         }
         Door::Contained => {
-            let mut request = request(sample, code, json!({ "reference": "#person" }), now);
+            let mut request = request(sample, json!({ "reference": "#person" }), now);
             let mut person = patient(sample);
             person["id"] = json!("person");
             request["contained"] = json!([person]);
             Referral::Alone(request)
         }
-        Door::Transaction => Referral::Together(together(sample, code, now)),
+        Door::Transaction => Referral::Together(together(sample, now)),
     }
 }
 
-fn together(sample: &Sample, code: Value, now: DateTime<Utc>) -> Vec<Value> {
+fn together(sample: &Sample, now: DateTime<Utc>) -> Vec<Value> {
     let person = format!("urn:uuid:{}", Uuid::new_v4());
     let condition = format!("urn:uuid:{}", Uuid::new_v4());
-    let mut request = request(sample, code, json!({ "reference": person }), now);
+    let mut request = request(sample, json!({ "reference": person }), now);
     request["reasonReference"] = json!([{ "reference": condition }]);
     let long_term = json!({
         "resourceType": "Condition",
@@ -61,7 +60,7 @@ pub(super) fn entry(full_url: &str, resource: Value) -> Value {
     json!({ "fullUrl": full_url, "resource": resource, "request": { "method": "POST", "url": kind } })
 }
 
-fn request(sample: &Sample, code: Value, subject: Value, now: DateTime<Utc>) -> Value {
+fn request(sample: &Sample, subject: Value, now: DateTime<Utc>) -> Value {
     let practice = &sample.practice;
     json!({
         "resourceType": "ServiceRequest",
@@ -72,11 +71,11 @@ fn request(sample: &Sample, code: Value, subject: Value, now: DateTime<Utc>) -> 
         "status": "active",
         "intent": "order",
         "category": [{ "coding": [{
-            "system": "https://livewell.example/CodeSystem/entry-route",
+            "system": ENTRY_ROUTE,
             "code": sample.route,
         }]}],
         "priority": sample.priority,
-        "code": code,
+        "code": concept("social-prescribing-referral"),
         "subject": subject,
         "authoredOn": now.to_rfc3339_opts(SecondsFormat::Secs, true),
         "requester": {

@@ -14,9 +14,8 @@ use super::recording::{About, first_meeting, telephone_contact};
 use super::referral::{Referral, referral};
 use crate::demo::cast::Sample;
 use crate::fhir::path;
+use crate::fhir::systems::REFERRAL_REFERENCE;
 
-/// Identifier system of the reference that a person can read out.
-const REFERENCE: &str = "https://livewell.example/Id/referral-reference";
 /// How soon a routine referral is to be contacted.
 const CONTACT_HOURS: i64 = 48;
 
@@ -185,17 +184,11 @@ impl<'w> Loop<'w> {
     }
 
     fn about(&self) -> About<'_> {
-        About {
-            person: &self.person,
-            referral: &self.referral,
-            coach: &self.walk.cast.coach.staff.reference,
-            concept: self.walk.concept,
-        }
+        About { person: &self.person, referral: &self.referral, coach: &self.walk.cast.coach.staff.reference }
     }
 
     async fn send(&self, caller: &Caller, sample: &Sample) -> Result<Sent, Fault> {
-        let code = (self.walk.concept)("social-prescribing-referral");
-        let made = match referral(sample, code, Utc::now()) {
+        let made = match referral(sample, Utc::now()) {
             Referral::Together(entries) => caller.transact(entries).await?.into_iter().next(),
             Referral::Alone(request) => {
                 let answer = caller.post("ServiceRequest", &request, None).await?;
@@ -208,7 +201,7 @@ impl<'w> Loop<'w> {
         let etag = made.etag.ok_or_else(|| unexpected("the referral was answered without an ETag"))?;
         let stored = caller.get(&made.reference).await?.body;
         let reference =
-            path::all(&stored, "identifier").into_iter().find(|i| i.get("system") == Some(&json!(REFERENCE)));
+            path::all(&stored, "identifier").into_iter().find(|i| i.get("system") == Some(&json!(REFERRAL_REFERENCE)));
         let reference = reference.and_then(|i| path::text(i, "value"));
         let reference =
             reference.ok_or_else(|| unexpected("the referral has no reference that a person can read out"))?;
