@@ -7,4 +7,6 @@
 pub mod auth;
 pub mod demo;
 pub mod fhir;
+pub mod outbound;
+pub mod pathway;
 pub mod store;

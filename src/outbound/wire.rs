@@ -1,0 +1,147 @@
+//! One request and its bounded answer.
+
+use std::error::Error as _;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use reqwest::header::{ETAG, HeaderMap, RETRY_AFTER};
+use reqwest::{Client, RequestBuilder, Url};
+use serde_json::Value;
+
+use super::OutboundSettings;
+use super::guard::{AddressRefused, Guard, GuardedResolver};
+use crate::pathway::delivery::Why;
+
+/// The HTTP client with its limits.
+pub(super) struct Wire {
+    pub(super) client: Client,
+    pub(super) guard: Guard,
+    limit: usize,
+}
+
+/// An answer: its status is known, its body perhaps not.
+pub(super) struct Answer {
+    pub(super) status: u16,
+    headers: HeaderMap,
+    body: Result<Vec<u8>, Why>,
+}
+
+/// No answer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Lost {
+    pub(super) why: Why,
+    /// Whether the request may have arrived.
+    pub(super) sent: bool,
+}
+
+impl Wire {
+    pub(super) fn new(settings: &OutboundSettings) -> Result<Wire, reqwest::Error> {
+        let guard = Guard { allow_private_addresses: settings.allow_private_addresses };
+        let client = Client::builder()
+            .user_agent(concat!("livewell/", env!("CARGO_PKG_VERSION")))
+            .dns_resolver(GuardedResolver(guard))
+            // A redirect would take the body, and with it the patient, to an address nobody configured.
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .referer(false)
+            .https_only(!settings.allow_private_addresses)
+            .tls_version_min(reqwest::tls::Version::TLS_1_2)
+            .connect_timeout(settings.connect_timeout)
+            .timeout(settings.request_timeout)
+            .pool_idle_timeout(Duration::from_secs(30))
+            .build()?;
+        Ok(Wire { client, guard, limit: settings.response_limit })
+    }
+
+    /// Sends a request to `url`, which is checked first, and reads at most the limit of the answer.
+    pub(super) async fn send(&self, url: &Url, request: RequestBuilder) -> Result<Answer, Lost> {
+        self.send_within(url, request, self.limit).await
+    }
+
+    pub(super) async fn send_within(&self, url: &Url, request: RequestBuilder, limit: usize) -> Result<Answer, Lost> {
+        self.guard.check_url(url).map_err(|_| Lost { why: Why::AddressRefused, sent: false })?;
+        let mut response = request.send().await.map_err(|e| lost(&e))?;
+        let status = response.status().as_u16();
+        let headers = std::mem::take(response.headers_mut());
+        let declared = response.content_length().unwrap_or(0);
+        let body = if usize::try_from(declared).map_or(true, |length| length > limit) {
+            Err(Why::AnswerTooLarge)
+        } else {
+            read(&mut response, limit).await
+        };
+        Ok(Answer { status, headers, body })
+    }
+}
+
+async fn read(response: &mut reqwest::Response, limit: usize) -> Result<Vec<u8>, Why> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(|e| lost(&e).why)? {
+        if body.len() + chunk.len() > limit {
+            return Err(Why::AnswerTooLarge);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+/// What a transport error means. Its own text is dropped: it holds the URL.
+fn lost(error: &reqwest::Error) -> Lost {
+    let mut source = error.source();
+    while let Some(inner) = source {
+        if inner.downcast_ref::<AddressRefused>().is_some() {
+            return Lost { why: Why::AddressRefused, sent: false };
+        }
+        source = inner.source();
+    }
+    if error.is_builder() {
+        Lost { why: Why::RequestNotMade, sent: false }
+    } else if error.is_connect() {
+        Lost { why: if error.is_timeout() { Why::Timeout } else { Why::Unreachable }, sent: false }
+    } else {
+        Lost { why: if error.is_timeout() { Why::Timeout } else { Why::ConnectionLost }, sent: true }
+    }
+}
+
+impl Answer {
+    pub(super) fn is_success(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
+
+    /// The body as JSON.
+    pub(super) fn json(&self) -> Result<Value, Why> {
+        let body = self.body.as_ref().map_err(|why| *why)?;
+        serde_json::from_slice(body).map_err(|_| Why::AnswerUnreadable)
+    }
+
+    /// `Retry-After`, in seconds or as a date.
+    pub(super) fn retry_after(&self, now: DateTime<Utc>) -> Option<Duration> {
+        let said = self.headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+        if let Ok(seconds) = said.parse::<u32>() {
+            return Some(Duration::from_secs(seconds.into()));
+        }
+        let at = DateTime::parse_from_rfc2822(said).ok()?;
+        Some(at.to_utc().signed_duration_since(now).to_std().unwrap_or_default())
+    }
+
+    /// The version in the `ETag`: `3` of `W/"3"`.
+    pub(super) fn version(&self) -> Option<String> {
+        version_of(self.headers.get(ETAG)?.to_str().ok()?)
+    }
+
+    /// `Cache-Control: max-age`; zero where it says not to store.
+    pub(super) fn max_age(&self) -> Option<Duration> {
+        let said = self.headers.get(reqwest::header::CACHE_CONTROL)?.to_str().ok()?.to_ascii_lowercase();
+        if said.contains("no-store") || said.contains("no-cache") {
+            return Some(Duration::ZERO);
+        }
+        let seconds = said.split(',').find_map(|part| part.trim().strip_prefix("max-age=")?.parse::<u32>().ok())?;
+        Some(Duration::from_secs(seconds.into()))
+    }
+}
+
+/// `3` of `W/"3"`.
+pub(super) fn version_of(etag: &str) -> Option<String> {
+    let version = etag.trim().trim_start_matches("W/").trim_matches('"');
+    let fits = !version.is_empty() && version.len() <= 64;
+    (fits && version.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'.')).then(|| version.to_owned())
+}

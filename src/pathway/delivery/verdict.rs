@@ -1,0 +1,174 @@
+//! What an attempt came to.
+
+use std::fmt;
+use std::time::Duration;
+
+/// What one attempt at a delivery came to: a result the worker acts on, not an error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Everything is at the practice, and was read there.
+    Delivered { receipts: Vec<Receipt> },
+    /// Not done; trying again may help. `after` is what the practice asked for (`Retry-After`).
+    Retry { after: Option<Duration>, why: Why },
+    /// The practice said no, and will say no again: stop. `outcome` is what its OperationOutcome said, without
+    /// anything that could be about a patient (severity, code and expression of each issue), at most 2 kB.
+    Refused { why: Why, outcome: Option<String> },
+    /// It was sent and the answer is not clear: look at the practice before anything is sent again.
+    Unknown { why: Why },
+    /// Only a person can settle it.
+    NeedsPerson { reason: Reason },
+}
+
+/// Where one of our records is at the practice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Receipt {
+    /// Our record, e.g. `Encounter/0197f6d0-…`.
+    pub key: String,
+    /// The practice's own reference, e.g. `Encounter/123`.
+    pub practice_reference: String,
+    /// The practice's version of it (`meta.versionId`), where it says one: a correction is a PUT that names it.
+    pub practice_version: Option<String>,
+}
+
+/// Why an attempt did not deliver. Holds nothing about a patient, so it may be logged and shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Why {
+    /// No answer within the time limit.
+    Timeout,
+    /// No connection: name not found, connection refused, or no TLS session.
+    Unreachable,
+    /// The connection ended after the request was sent.
+    ConnectionLost,
+    /// The practice answered with this HTTP status.
+    Status(u16),
+    /// The practice's address is one this service does not call; see `outbound::guard`.
+    AddressRefused,
+    /// The answer was longer than the limit.
+    AnswerTooLarge,
+    /// The answer could not be read as what it should have been.
+    AnswerUnreadable,
+    /// The practice said it was written, and then did not have it.
+    NotThereAfterwards,
+    /// The practice's token endpoint refused our client assertion.
+    TokenRefused,
+    /// The practice's SMART configuration names no token endpoint that may be called.
+    TokenEndpointUnusable,
+    /// Our own request could not be made; a defect here, not at the practice.
+    RequestNotMade,
+}
+
+impl Why {
+    /// A short stable text for a column, a label or a log field, e.g. `timeout`, `status-503`.
+    pub fn code(self) -> String {
+        match self {
+            Why::Timeout => "timeout".into(),
+            Why::Unreachable => "unreachable".into(),
+            Why::ConnectionLost => "connection-lost".into(),
+            Why::Status(status) => format!("status-{status}"),
+            Why::AddressRefused => "address-refused".into(),
+            Why::AnswerTooLarge => "answer-too-large".into(),
+            Why::AnswerUnreadable => "answer-unreadable".into(),
+            Why::NotThereAfterwards => "not-there-afterwards".into(),
+            Why::TokenRefused => "token-refused".into(),
+            Why::TokenEndpointUnusable => "token-endpoint-unusable".into(),
+            Why::RequestNotMade => "request-not-made".into(),
+        }
+    }
+}
+
+/// A sentence for a person.
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let said = match self {
+            Why::Timeout => "The practice's system did not answer in time.",
+            Why::Unreachable => "The practice's system could not be reached: check its address, name and certificate.",
+            Why::ConnectionLost => "The connection ended after the request was sent.",
+            Why::Status(status) => return write!(f, "The practice's system answered with status {status}."),
+            Why::AddressRefused => "The practice's address is not https, or leads to a private or reserved network.",
+            Why::AnswerTooLarge => "The practice's system answered with more than the limit.",
+            Why::AnswerUnreadable => "The practice's system answered with something that is not FHIR JSON.",
+            Why::NotThereAfterwards => "The practice's system said it had written the entry, but does not show it.",
+            Why::TokenRefused => "The practice's token endpoint refused this service: check client_id and keys there.",
+            Why::TokenEndpointUnusable => {
+                "The practice's SMART configuration names no token endpoint that may be used."
+            }
+            Why::RequestNotMade => "The request to the practice could not be made.",
+        };
+        f.write_str(said)
+    }
+}
+
+/// What a person has to settle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// The practice has no Patient with this NHS number.
+    PatientNotFound,
+    /// The practice has several Patients with this NHS number.
+    SeveralPatients,
+    /// The practice's Patient has another birth date than ours.
+    BirthDateDiffers,
+    /// The practice's Patient has another family name than ours.
+    FamilyNameDiffers,
+    /// What we wrote was changed at the practice since: our correction would overwrite it.
+    VersionConflict,
+    /// The practice has several entries that carry the identifier of one of our records.
+    SeveralCopies,
+    /// The practice's system drops our identifier from what it stores, so that a repeat would double it.
+    IdentifierNotKept,
+    /// The whole retry schedule has passed without success.
+    RetriesExhausted,
+    /// The whole retry schedule has passed and it is still not known whether the entry is there.
+    OutcomeUnknown,
+}
+
+impl Reason {
+    /// A short stable text for a column or a label.
+    pub fn code(self) -> &'static str {
+        match self {
+            Reason::PatientNotFound => "patient-not-found",
+            Reason::SeveralPatients => "several-patients",
+            Reason::BirthDateDiffers => "birth-date-differs",
+            Reason::FamilyNameDiffers => "family-name-differs",
+            Reason::VersionConflict => "version-conflict",
+            Reason::SeveralCopies => "several-copies",
+            Reason::IdentifierNotKept => "identifier-not-kept",
+            Reason::RetriesExhausted => "retries-exhausted",
+            Reason::OutcomeUnknown => "outcome-unknown",
+        }
+    }
+}
+
+/// A sentence for the co-ordinator: what is wrong and what to do.
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Reason::PatientNotFound => {
+                "The practice has no patient with this NHS number. Ask the practice, correct the registration, then replay."
+            }
+            Reason::SeveralPatients => {
+                "The practice has several patients with this NHS number. Ask the practice to resolve it, then replay."
+            }
+            Reason::BirthDateDiffers => {
+                "The practice's patient has another birth date. Check who this is with the practice before replaying."
+            }
+            Reason::FamilyNameDiffers => {
+                "The practice's patient has another family name. Check who this is with the practice before replaying."
+            }
+            Reason::VersionConflict => {
+                "The practice has changed the entry since we wrote it. Agree with the practice which stands."
+            }
+            Reason::SeveralCopies => {
+                "The practice holds the entry more than once. Ask the practice to remove the extra one, then replay."
+            }
+            Reason::IdentifierNotKept => {
+                "The practice's system does not keep our identifier. It must, or entries cannot be corrected or repeated safely: ask its supplier."
+            }
+            Reason::RetriesExhausted => {
+                "The practice's system has not taken the entry in 72 hours. Find out why with the practice, then replay."
+            }
+            Reason::OutcomeUnknown => {
+                "For 72 hours it could not be learned whether the practice has the entry. Ask the practice, then replay or cancel."
+            }
+        })
+    }
+}

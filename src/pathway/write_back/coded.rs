@@ -1,0 +1,129 @@
+//! Coded entries only: what is left of a resource when nothing that a person wrote in words may leave.
+
+use serde_json::{Map, Value, json};
+
+use crate::fhir::Resource;
+
+/// The elements whose text is a code, a time, an address of a definition or an identifier. Everything else that is text
+/// goes: a list of what may leave, because a list of what may not would miss an extension.
+const KEPT: &[&str] = &[
+    "resourceType",
+    "status",
+    "lifecycleStatus",
+    "intent",
+    "priority",
+    "kind",
+    "language",
+    "implicitRules",
+    "mode",
+    "code",
+    "system",
+    "version",
+    "display",
+    "unit",
+    "comparator",
+    "value",
+    "use",
+    "type",
+    "url",
+    "reference",
+    "start",
+    "end",
+    "issued",
+    "sent",
+    "received",
+    "created",
+    "recorded",
+    "dateTime",
+    "startDate",
+    "statusDate",
+    "dueDate",
+    "effectiveDateTime",
+    "effectiveInstant",
+    "instantiatesCanonical",
+    "instantiatesUri",
+    "valueCode",
+    "valueUri",
+    "valueCanonical",
+    "valueDate",
+    "valueDateTime",
+    "valueInstant",
+    "valueTime",
+    "valueOid",
+    "event",
+    "periodUnit",
+    "durationUnit",
+    "dayOfWeek",
+    "timeOfDay",
+    "when",
+];
+
+/// Whether the resource says in a code what it is; only then is it a coded entry.
+pub(super) fn is_coded(resource: &Resource) -> bool {
+    match said_by(resource.kind()) {
+        Some(element) => resource.text(&format!("{element}.coding.code")).is_some(),
+        None => true,
+    }
+}
+
+/// Takes every free text out, and what is then empty. A required element that was only text says that it is not shared.
+pub(super) fn strip(resource: &mut Value) {
+    if let Value::Object(fields) = resource {
+        // What is contained may be anything, and anyone.
+        fields.shift_remove("contained");
+    }
+    prune(resource, "");
+    let kind = resource.get("resourceType").and_then(Value::as_str).unwrap_or_default();
+    if let Some(element) = said_by(kind)
+        && resource.get(element).is_none()
+    {
+        resource[element] = json!({ "text": "Not shared" });
+    }
+}
+
+/// The required element that says what the entry is, where it could be text alone.
+fn said_by(kind: &str) -> Option<&'static str> {
+    match kind {
+        "Observation" => Some("code"),
+        "Goal" => Some("description"),
+        _ => None,
+    }
+}
+
+/// Whether anything is left of the value.
+fn prune(value: &mut Value, name: &str) -> bool {
+    match value {
+        Value::String(_) => KEPT.contains(&name),
+        Value::Array(items) => {
+            items.retain_mut(|item| prune(item, name));
+            !items.is_empty()
+        }
+        Value::Object(fields) => {
+            let points_inside = |r: &Value| r.as_str().is_some_and(|r| r.starts_with('#'));
+            if fields.get("reference").is_some_and(points_inside) {
+                return false;
+            }
+            let logical = fields.contains_key("type") && fields.contains_key("identifier");
+            let is_reference = fields.contains_key("reference") || logical;
+            let before = fields.len();
+            fields.retain(|name, child| {
+                let own_words = is_attachment_or_note(name, child) || (is_reference && name == "display");
+                !name.starts_with('_') && !own_words && prune(child, name)
+            });
+            !is_spent(fields, before)
+        }
+        Value::Null => false,
+        Value::Bool(_) | Value::Number(_) => true,
+    }
+}
+
+/// An Annotation or an Attachment, by its name or by its shape.
+fn is_attachment_or_note(name: &str, value: &Value) -> bool {
+    matches!(name, "note" | "text" | "payload" | "progress" | "assigner" | "valueAnnotation" | "valueAttachment")
+        || (value.get("contentType").is_some() || value.get("data").is_some_and(Value::is_string))
+}
+
+/// Whether nothing is left that says something: an extension without its value is invalid (R4 ext-1).
+pub(super) fn is_spent(fields: &Map<String, Value>, before: usize) -> bool {
+    fields.is_empty() || (fields.len() == 1 && before > 1 && fields.contains_key("url"))
+}

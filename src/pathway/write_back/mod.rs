@@ -1,0 +1,185 @@
+//! What a write-back contains: our stored resources as the practice is to file them.
+//!
+//! Nothing here knows the practice's own ids: its Patient is [`PRACTICE_PATIENT`], and a resource of the same set is its
+//! [`full_url`]; the channel puts the practice's references in their place.
+
+mod coded;
+mod consent;
+mod narrative;
+mod provenance;
+mod references;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono::{DateTime, Utc};
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::fhir::Resource;
+
+pub use consent::{Detail, detail};
+
+/// Identifier system of our records at a practice; the value is our logical id. Of a Provenance, which has no
+/// identifier, it is the system of a `meta.tag`.
+pub const RECORD_SYSTEM: &str = "https://livewell.example/Id/record";
+
+/// System of the `meta.tag` that says which of our versions the practice's copy holds. It tells our own late write from
+/// a change the practice made.
+pub const VERSION_SYSTEM: &str = "https://livewell.example/Id/record-version";
+
+/// Stands where the practice's own Patient goes: `{"reference": PRACTICE_PATIENT}`.
+pub const PRACTICE_PATIENT: &str = "urn:livewell:practice-patient";
+
+/// One of our stored resources that is to be at the practice. It has its logical id.
+#[derive(Clone, Copy, Debug)]
+pub struct Record<'a> {
+    pub resource: &'a Resource,
+    /// Our version of it, counted from 1.
+    pub version: u64,
+}
+
+/// A resource of ours as the practice holds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PracticeCopy {
+    /// The practice's reference, `Encounter/123`.
+    pub reference: String,
+    /// The practice's version, where it said one.
+    pub version: Option<String>,
+}
+
+/// Who or what is meant, for a reader who has none of our resources: staff, organisations, the referral.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Logical {
+    /// Resource type, `PractitionerRole`.
+    pub kind: String,
+    /// Identifier as (system, value): a national one where there is one.
+    pub identifier: Option<(String, String)>,
+    /// Name from the directory, never free text about a patient: `Ann Example, health coach`.
+    pub display: Option<String>,
+}
+
+/// All that decides what one write-back contains.
+#[derive(Clone, Copy, Debug)]
+pub struct Contents<'a> {
+    /// The delivery's own id; the Provenance is known by it.
+    pub delivery_id: &'a str,
+    /// When the act was recorded.
+    pub recorded: DateTime<Utc>,
+    /// What is to be written; resources for which [`writes_back`] is false are left out.
+    pub records: &'a [Record<'a>],
+    /// References that mean the person: our Patient, and every sender's that is linked to it (`Patient/…`).
+    pub person: &'a BTreeSet<String>,
+    /// What of ours the practice already holds, by our key (`Encounter/…`), also beyond this write-back.
+    pub copies: &'a BTreeMap<String, PracticeCopy>,
+    /// Staff, organisations, places and referrals by our reference (`PractitionerRole/…`).
+    pub directory: &'a BTreeMap<String, Logical>,
+    /// Who recorded it, and for whom.
+    pub author: &'a Logical,
+    pub organization: &'a Logical,
+    pub detail: Detail,
+}
+
+/// One resource as it leaves.
+#[derive(Clone, PartialEq)]
+pub struct Outgoing {
+    /// Our record, `Encounter/<our id>`.
+    pub key: String,
+    /// Our version of it.
+    pub version: u64,
+    /// The resource, without id, with our identifier (a Provenance: tag).
+    pub resource: Value,
+    /// Where it is at the practice already: this is a correction.
+    pub previous: Option<PracticeCopy>,
+}
+
+/// Prints the key only: a resource is patient data.
+impl std::fmt::Debug for Outgoing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.key)
+    }
+}
+
+/// Whether recording this kind of resource writes back to the GP record. A QuestionnaireResponse does not: the person's
+/// own words (the Green Book) stay the person's.
+pub fn writes_back(resource: &Resource) -> bool {
+    matches!(resource.kind(), "Encounter" | "Observation" | "Goal" | "CarePlan" | "Consent" | "Communication")
+}
+
+/// The resources of a write-back, Encounters first and a Provenance of them all last; none when nothing of it leaves.
+pub fn outgoing(contents: &Contents<'_>) -> Vec<Outgoing> {
+    let leaving: Vec<&Record<'_>> = contents.records.iter().filter(|r| leaves(contents, r)).collect();
+    let set: BTreeSet<String> = leaving.iter().map(|r| r.resource.reference()).collect();
+    let mut out: Vec<Outgoing> = leaving.iter().map(|r| one(contents, &set, r)).collect();
+    out.sort_by_key(|o| !o.key.starts_with("Encounter/"));
+    if !out.is_empty() {
+        out.push(provenance::of(contents, &out));
+    }
+    out
+}
+
+/// The fullUrl of one of our records within a transaction: the same for the same key, in every attempt.
+pub fn full_url(key: &str) -> String {
+    let digest = Sha256::digest(key.as_bytes());
+    let mut bytes = [0_u8; 16];
+    for (to, from) in bytes.iter_mut().zip(digest.iter()) {
+        *to = *from;
+    }
+    format!("urn:uuid:{}", uuid::Builder::from_custom_bytes(bytes).into_uuid())
+}
+
+/// Our logical id within a key: the part after the type.
+pub fn record_id(key: &str) -> &str {
+    key.split_once('/').map_or(key, |(_, id)| id)
+}
+
+/// With coded entries only, what has no code is no entry; a correction of what is already there still goes.
+fn leaves(contents: &Contents<'_>, record: &Record<'_>) -> bool {
+    let resource = record.resource;
+    writes_back(resource)
+        && (contents.detail == Detail::Full
+            || coded::is_coded(resource)
+            || contents.copies.contains_key(&resource.reference()))
+}
+
+fn one(contents: &Contents<'_>, set: &BTreeSet<String>, record: &Record<'_>) -> Outgoing {
+    let key = record.resource.reference();
+    let mut value = record.resource.value().clone();
+    if contents.detail == Detail::CodedOnly {
+        coded::strip(&mut value);
+    }
+    references::rewrite(&mut value, contents, set);
+    if let Value::Object(fields) = &mut value {
+        let security = fields.get("meta").and_then(|meta| meta.get("security")).cloned();
+        fields.shift_remove("id");
+        fields.shift_remove("text");
+        let mut meta = json!({ "tag": [{ "system": VERSION_SYSTEM, "code": record.version.to_string() }] });
+        // Labels say how the receiver must handle it, so they travel.
+        if let Some(labels) = security {
+            meta["security"] = labels;
+        }
+        fields.insert("meta".into(), meta);
+        let person = if record.resource.kind() == "Consent" { "patient" } else { "subject" };
+        fields.insert(person.into(), json!({ "reference": PRACTICE_PATIENT }));
+        identify(fields, record_id(&key));
+        if contents.detail == Detail::Full {
+            let said = narrative::of(record.resource, contents);
+            fields.insert("text".into(), said);
+        }
+    }
+    Outgoing { previous: contents.copies.get(&key).cloned(), version: record.version, resource: value, key }
+}
+
+fn identify(fields: &mut Map<String, Value>, id: &str) {
+    let ours = json!({ "system": RECORD_SYSTEM, "value": id });
+    let mut identifiers = match fields.shift_remove("identifier") {
+        Some(Value::Array(items)) => items,
+        Some(single) => vec![single],
+        None => Vec::new(),
+    };
+    identifiers.retain(|i| i.get("system").and_then(Value::as_str) != Some(RECORD_SYSTEM));
+    identifiers.push(ours);
+    fields.insert("identifier".into(), Value::Array(identifiers));
+}
+
+#[cfg(test)]
+mod tests;

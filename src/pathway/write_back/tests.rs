@@ -1,0 +1,233 @@
+//! What leaves, and what never does.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use super::*;
+use crate::fhir::path;
+
+struct Case {
+    person: BTreeSet<String>,
+    copies: BTreeMap<String, PracticeCopy>,
+    directory: BTreeMap<String, Logical>,
+    author: Logical,
+    organization: Logical,
+}
+
+fn case() -> Case {
+    let coach = Logical {
+        kind: "PractitionerRole".into(),
+        identifier: Some(("https://livewell.example/Id/staff".into(), "HC1".into())),
+        display: Some("Ann Example, health coach".into()),
+    };
+    let organization = Logical {
+        kind: "Organization".into(),
+        identifier: Some(("https://fhir.nhs.uk/Id/ods-organization-code".into(), "TEST01".into())),
+        display: Some("Live Well".into()),
+    };
+    Case {
+        person: ["Patient/ours".to_owned(), "Patient/sent".to_owned()].into(),
+        copies: BTreeMap::new(),
+        directory: [
+            ("PractitionerRole/hc".to_owned(), coach.clone()),
+            ("Organization/lw".to_owned(), organization.clone()),
+        ]
+        .into(),
+        author: coach,
+        organization,
+    }
+}
+
+impl Case {
+    fn written(&self, detail: Detail, resources: &[&Resource]) -> Vec<Outgoing> {
+        let records: Vec<Record<'_>> = resources.iter().map(|resource| Record { resource, version: 3 }).collect();
+        outgoing(&Contents {
+            delivery_id: "d-1",
+            recorded: DateTime::from_timestamp(1_790_000_000, 0).unwrap(),
+            records: &records,
+            person: &self.person,
+            copies: &self.copies,
+            directory: &self.directory,
+            author: &self.author,
+            organization: &self.organization,
+            detail,
+        })
+    }
+}
+
+fn encounter() -> Resource {
+    Resource::from_value(json!({
+        "resourceType": "Encounter", "id": "e1", "meta": { "versionId": "3", "security": [{ "code": "R" }] },
+        "text": { "status": "generated", "div": "<div>SECRET-WORDS</div>" },
+        "contained": [
+            { "resourceType": "Patient", "id": "p", "name": [{ "family": "SECRET-WORDS" }] },
+            { "resourceType": "QuestionnaireResponse", "id": "gb", "item": [{ "text": "SECRET-WORDS" }] },
+            { "resourceType": "Location", "id": "place", "name": "Community hall" }
+        ],
+        "identifier": [{ "system": "https://elsewhere.example/Id", "value": "77" }],
+        "extension": [
+            { "url": "https://x.example/said", "valueString": "SECRET-NOTE" },
+            { "url": "https://x.example/about", "valueReference": { "reference": "#gb" } }
+        ],
+        "status": "finished",
+        "class": { "system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "VR", "display": "virtual <b>" },
+        "type": [{ "coding": [{ "system": "http://snomed.info/sct", "code": "1", "display": "First contact" }], "text": "SECRET-NOTE" }],
+        "subject": { "reference": "#p" },
+        "basedOn": [{ "reference": "ServiceRequest/r1", "identifier": { "system": "https://gp.example", "value": "REF1" } }],
+        "participant": [{ "individual": { "reference": "PractitionerRole/hc" } }],
+        "location": [{ "location": { "reference": "#place" } }],
+        "serviceProvider": { "reference": "Organization/lw/_history/2" },
+        "period": { "start": "2026-05-03T09:00:00Z" }
+    }))
+    .unwrap()
+}
+
+fn observation() -> Resource {
+    Resource::from_value(json!({
+        "resourceType": "Observation", "id": "o1", "status": "final",
+        "code": { "coding": [{ "system": "http://snomed.info/sct", "code": "2", "display": "Activation score" }], "text": "SECRET-NOTE" },
+        "subject": { "reference": "Patient/sent", "display": "SECRET-NOTE" },
+        "encounter": { "reference": "Encounter/e1", "display": "SECRET-NOTE" },
+        "effectiveDateTime": "2026-05-03",
+        "valueQuantity": { "value": serde_json::from_str::<Value>("56.40").unwrap(), "code": "{score}" },
+        "derivedFrom": [{ "reference": "QuestionnaireResponse/q1" }],
+        "hasMember": [{ "reference": "https://other.example/fhir/Observation/9" }],
+        "note": [{ "text": "SECRET-NOTE" }],
+        "component": [{ "code": { "coding": [{ "display": "Level" }] }, "valueInteger": 2 }, { "code": { "text": "SECRET-NOTE" }, "valueString": "SECRET-NOTE" }]
+    }))
+    .unwrap()
+}
+
+fn goal(description: Value) -> Resource {
+    Resource::from_value(json!({
+        "resourceType": "Goal", "id": "g1", "lifecycleStatus": "active", "description": description,
+        "subject": { "reference": "Patient/ours" }, "statusReason": "SECRET-NOTE",
+        "target": [{ "detailString": "SECRET-NOTE", "dueDate": "2026-08-01" }]
+    }))
+    .unwrap()
+}
+
+fn text_of(out: &[Outgoing]) -> String {
+    out.iter().map(|o| o.resource.to_string()).collect()
+}
+
+#[test]
+fn what_leaves_carries_our_identifier_and_none_of_our_ids() {
+    let out = case().written(Detail::Full, &[&observation(), &encounter()]);
+    let keys: Vec<&str> = out.iter().map(|o| o.key.as_str()).collect();
+    assert_eq!(keys, ["Encounter/e1", "Observation/o1", "Provenance/d-1"]);
+    for o in &out[..2] {
+        assert!(o.resource.get("id").is_none() && o.resource["meta"].get("versionId").is_none());
+        let ours: Vec<_> =
+            o.resource["identifier"].as_array().unwrap().iter().filter(|i| i["system"] == RECORD_SYSTEM).collect();
+        assert_eq!(ours, [&json!({ "system": RECORD_SYSTEM, "value": record_id(&o.key) })]);
+        assert_eq!(o.resource["subject"], json!({ "reference": PRACTICE_PATIENT }));
+        assert_eq!(o.resource["meta"]["tag"][0]["code"], "3");
+    }
+    assert_eq!(out[0].resource["identifier"][0]["value"], "77");
+    assert_eq!(out[0].resource["meta"]["security"][0]["code"], "R");
+    assert_eq!(out[1].resource["valueQuantity"]["value"].to_string(), "56.40");
+}
+
+#[test]
+fn references_are_ones_the_practice_can_follow() {
+    let out = case().written(Detail::Full, &[&encounter(), &observation()]);
+    let e = &out[0].resource;
+    assert_eq!(e["participant"][0]["individual"]["identifier"]["value"], "HC1");
+    assert_eq!(e["participant"][0]["individual"]["display"], "Ann Example, health coach");
+    assert!(e["participant"][0]["individual"].get("reference").is_none());
+    assert_eq!(e["serviceProvider"]["identifier"]["value"], "TEST01");
+    assert_eq!(
+        e["basedOn"][0],
+        json!({ "type": "ServiceRequest", "identifier": { "system": "https://gp.example", "value": "REF1" } })
+    );
+    assert_eq!(e["contained"].as_array().unwrap().len(), 1, "only the place is still named");
+    assert_eq!(e["location"][0]["location"]["reference"], "#place");
+    let o = &out[1].resource;
+    assert_eq!(o["encounter"], json!({ "reference": full_url("Encounter/e1") }));
+    assert_eq!(o["hasMember"][0]["identifier"]["value"], "https://other.example/fhir/Observation/9");
+    assert!(o["hasMember"][0].get("reference").is_none());
+    let targets = path::all(&out[2].resource, "target.reference");
+    assert_eq!(targets, [&json!(full_url("Encounter/e1")), &json!(full_url("Observation/o1"))]);
+}
+
+#[test]
+fn the_green_book_never_leaves_and_is_not_mentioned() {
+    let questionnaire = json!({ "resourceType": "QuestionnaireResponse", "id": "q1", "status": "completed" });
+    let answers = Resource::from_value(questionnaire).unwrap();
+    assert!(!writes_back(&answers));
+    for detail in [Detail::Full, Detail::CodedOnly] {
+        let out = case().written(detail, &[&answers, &encounter(), &observation()]);
+        let text = text_of(&out);
+        assert!(!text.contains("SECRET-WORDS") && !text.contains("Questionnaire") && !text.contains("#gb"), "{text}");
+    }
+    assert!(case().written(Detail::Full, &[&answers]).is_empty());
+}
+
+#[test]
+fn a_denial_leaves_codes_times_and_figures_only() {
+    let described = goal(
+        json!({ "coding": [{ "system": "http://snomed.info/sct", "code": "3", "display": "Walks" }], "text": "SECRET-NOTE" }),
+    );
+    let out = case().written(Detail::CodedOnly, &[&encounter(), &observation(), &described]);
+    let text = text_of(&out);
+    assert!(!text.contains("SECRET"), "{text}");
+    assert!(!text.contains("\"div\"") && !text.contains("\"note\"") && !text.contains("Community hall"));
+    assert_eq!(out[0].resource["period"]["start"], "2026-05-03T09:00:00Z");
+    assert_eq!(out[0].resource["participant"][0]["individual"]["display"], "Ann Example, health coach");
+    assert_eq!(out[1].resource["valueQuantity"]["value"].to_string(), "56.40");
+    assert_eq!(out[1].resource["component"][0]["valueInteger"], 2);
+    assert_eq!(out[2].resource["target"], json!([{ "dueDate": "2026-08-01" }]));
+    let full = text_of(&case().written(Detail::Full, &[&observation()]));
+    assert!(full.contains("SECRET-NOTE"), "with no denial the notes of staff go");
+}
+
+#[test]
+fn what_has_no_code_is_no_coded_entry_unless_it_corrects_one() {
+    let words = goal(json!({ "text": "SECRET-NOTE" }));
+    let mut case = case();
+    assert!(case.written(Detail::CodedOnly, &[&words]).is_empty());
+    let copy = PracticeCopy { reference: "Goal/55".into(), version: Some("1".into()) };
+    case.copies.insert("Goal/g1".into(), copy.clone());
+    let out = case.written(Detail::CodedOnly, &[&words]);
+    assert_eq!(out[0].resource["description"], json!({ "text": "Not shared" }));
+    assert_eq!(out[0].previous, Some(copy));
+    assert_eq!(out[1].resource["target"][0]["reference"], "Goal/55");
+    assert_eq!(out[1].resource["activity"]["coding"][0]["code"], "UPDATE");
+}
+
+#[test]
+fn an_entry_the_practice_already_has_is_named_by_its_own_reference() {
+    let mut case = case();
+    case.copies.insert("Encounter/e1".into(), PracticeCopy { reference: "Encounter/123".into(), version: None });
+    let out = case.written(Detail::Full, &[&observation()]);
+    assert_eq!(out[0].resource["encounter"]["reference"], "Encounter/123");
+    assert!(out[0].previous.is_none());
+}
+
+#[test]
+fn the_narrative_is_escaped_and_made_of_terms_only() {
+    let out = case().written(Detail::Full, &[&encounter(), &observation()]);
+    let div = out[0].resource["text"]["div"].as_str().unwrap();
+    assert!(
+        div.contains("virtual &lt;b&gt;, First contact, finished, 3 May 2026, Ann Example, health coach, Live Well"),
+        "{div}"
+    );
+    assert!(!div.contains("SECRET") && !div.contains("<b>"));
+    let div = out[1].resource["text"]["div"].as_str().unwrap();
+    assert!(div.contains("Activation score, 56.40, Level 2, final, 3 May 2026"), "{div}");
+}
+
+#[test]
+fn another_person_is_never_taken_for_this_one() {
+    let mut value = observation().into_value();
+    value["focus"] = json!([{ "reference": "Patient/someone-else" }, { "reference": "Patient/ours" }]);
+    let out = case().written(Detail::Full, &[&Resource::from_value(value).unwrap()]);
+    assert_eq!(out[0].resource["focus"], json!([{ "reference": PRACTICE_PATIENT }]));
+}
+
+#[test]
+fn a_full_url_is_stable_and_differs_between_types() {
+    assert_eq!(full_url("Encounter/a"), full_url("Encounter/a"));
+    assert_ne!(full_url("Encounter/a"), full_url("Goal/a"));
+    let id = full_url("Encounter/a");
+    assert!(uuid::Uuid::parse_str(id.strip_prefix("urn:uuid:").unwrap()).is_ok());
+}
