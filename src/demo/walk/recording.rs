@@ -17,16 +17,16 @@ pub(super) struct About<'a> {
     pub(super) coach: &'a str,
 }
 
-/// The entries for a telephone contact of seven minutes that ended `now`.
+/// The entries for a telephone contact. The demo's days pass in an instant: it begins and ends `now`.
 pub(super) fn telephone_contact(about: &About<'_>, now: DateTime<Utc>) -> Vec<Value> {
-    let encounter = encounter(about, "class-virtual", "telephone-encounter", (now - Duration::minutes(7), now));
+    let encounter = encounter(about, "class-virtual", "telephone-encounter", now);
     vec![entry(&urn(), encounter)]
 }
 
-/// The entries for a first meeting of fifty minutes that ended `now`: Encounter, PAM, Goal, Consent, in this order.
+/// The entries for a first meeting: Encounter, PAM, Goal, Consent, in this order.
 pub(super) fn first_meeting(about: &About<'_>, now: DateTime<Utc>) -> Vec<Value> {
     let meeting = urn();
-    let encounter = encounter(about, "class-ambulatory", "activity-first-meeting", (now - Duration::minutes(50), now));
+    let encounter = encounter(about, "class-ambulatory", "activity-first-meeting", now);
     vec![
         entry(&meeting, encounter),
         entry(&urn(), activation(about, &meeting, now)),
@@ -35,7 +35,7 @@ pub(super) fn first_meeting(about: &About<'_>, now: DateTime<Utc>) -> Vec<Value>
     ]
 }
 
-fn encounter(about: &About<'_>, class: &str, kind: &str, (start, end): (DateTime<Utc>, DateTime<Utc>)) -> Value {
+fn encounter(about: &About<'_>, class: &str, kind: &str, now: DateTime<Utc>) -> Value {
     json!({
         "resourceType": "Encounter",
         "status": "finished",
@@ -44,7 +44,7 @@ fn encounter(about: &About<'_>, class: &str, kind: &str, (start, end): (DateTime
         "subject": { "reference": about.person },
         "basedOn": [{ "reference": about.referral }],
         "participant": [{ "individual": { "reference": about.coach } }],
-        "period": { "start": second(start), "end": second(end) },
+        "period": { "start": second(now), "end": second(now) },
     })
 }
 

@@ -83,7 +83,7 @@ fn request(sample: &Sample, subject: Value, now: DateTime<Utc>) -> Value {
             "identifier": { "system": ODS, "value": practice.ods },
             "display": practice.name,
         },
-        "note": [{ "text": sample.reason }],
+        "reasonCode": [{ "text": sample.reason }],
     })
 }
 
