@@ -6,6 +6,7 @@
 pub mod cast;
 pub mod directory;
 pub mod keys;
+mod look;
 pub mod practice;
 #[cfg(test)]
 mod tests;
@@ -24,7 +25,7 @@ use tokio::net::TcpListener;
 use cast::{Cast, DemoClient};
 use directory::{Directory, DirectoryUnfit};
 use practice::{StandIn, StandInSettings};
-use walk::{Page, Walk, WalkFailed, Walked};
+use walk::{Page, Walk, WalkFailed};
 
 /// How long the write-back may take to arrive in the demo.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -32,7 +33,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// What the caller chose.
 #[derive(Clone, Debug)]
 pub struct DemoOptions {
-    /// The service's port; the stand-in practice system takes the next one. With `once` both are free ports.
+    /// The service's port; the stand-in practice system takes the next one. With `once`, or 0, both are free ports.
     pub port: u16,
     /// Where databases and journals go; a fresh folder among the system's temporary files when there is none.
     pub data: Option<PathBuf>,
@@ -132,7 +133,10 @@ struct Running {
 
 impl Running {
     async fn start(options: &DemoOptions, serve: Serve, patience: Duration) -> Result<Running, DemoFailed> {
-        let (at, next) = if options.once { (0, 0) } else { (options.port, options.port.saturating_add(1)) };
+        let (at, next) = match options.port {
+            port if options.once || port == 0 => (0, 0),
+            port => (port, port.saturating_add(1)),
+        };
         let (service, practices) = (listen(at).await?, listen(next).await?);
         let data = options.data.clone().unwrap_or_else(fresh_folder);
         std::fs::create_dir_all(&data).map_err(DemoFailed::Folder)?;
@@ -174,22 +178,8 @@ impl Running {
         page.heading("The loop is closed")?;
         page.item("referral", &walked.reference)?;
         if !options.once {
-            self.invite(&walked, page)?;
-            // Where Ctrl-C cannot be heard there is nothing to wait for.
-            let _heard = tokio::signal::ctrl_c().await;
+            look::until_ctrl_c(&self.walk, walked, page).await?;
         }
-        Ok(())
-    }
-
-    /// Where to look while it serves.
-    fn invite(&self, walked: &Walked, page: &mut Page<'_>) -> Result<(), DemoFailed> {
-        let curl = |token: &str, link: &str| format!("curl -sH 'Authorization: Bearer {token}' '{link}'");
-        page.heading("Look for yourself (the service's tokens last five minutes)")?;
-        page.item("what became of it", curl(&walked.practice_token, &walked.status_link))?;
-        page.item("the coach's queue", curl(&walked.coach_token, &walked.queue_link))?;
-        page.item("the GP record", curl(&self.walk.record_token, &walked.record_link))?;
-        page.item("what is offered", format!("curl -s {}/metadata", self.walk.service))?;
-        page.heading("Ctrl-C to stop")?;
         Ok(())
     }
 

@@ -46,6 +46,27 @@ async fn it_can_be_shown_twice_on_the_same_data_and_when_older_work_waits() {
 }
 
 #[tokio::test]
+async fn while_it_serves_on_it_says_where_to_look_and_with_what_token() {
+    let data = TempDir::new().unwrap();
+    let options = DemoOptions { port: 0, data: Some(data.path().to_owned()), once: false };
+    let running = Running::start(&options, serve(Mistake::Nothing), Duration::ZERO).await.unwrap();
+    let mut out = Vec::new();
+    let mut page = Page::new(&mut out, false);
+    let mut walked = walk::run(&running.walk, &mut page).await.unwrap();
+    walked.coach_token.clear();
+    walk::sign_in_again(&running.walk, &mut walked).await.unwrap();
+    tokio::select! {
+        biased;
+        ended = look::until_ctrl_c(&running.walk, walked, &mut page) => panic!("it ended by itself: {ended:?}"),
+        () = std::future::ready(()) => {}
+    }
+    running.stop().await;
+    let told = String::from_utf8(out).unwrap();
+    assert!(told.contains("curl -sH 'Authorization: Bearer t' 'http://"), "{told}");
+    assert!(told.contains("/$status'") && told.contains("Ctrl-C to stop"), "{told}");
+}
+
+#[tokio::test]
 async fn a_write_back_that_does_not_arrive_fails_and_says_where_it_is() {
     let (done, told) = demo(Mistake::KeepsToItself, &TempDir::new().unwrap()).await;
     let DemoFailed::Walk(failed) = done.unwrap_err() else { panic!("the walk failed, nothing else") };

@@ -17,7 +17,7 @@ use serde_json::Value;
 use super::cast::Cast;
 use crate::fhir::codes::CodeTable;
 pub use client::Fault;
-use client::unexpected;
+use client::{Caller, unexpected};
 pub use print::Page;
 use print::Shown;
 use steps::Loop;
@@ -64,8 +64,7 @@ pub struct WalkFailed {
 /// first step that fails.
 pub async fn run(walk: &Walk, page: &mut Page<'_>) -> Result<Walked, WalkFailed> {
     let mut path = Path { page, number: 0 };
-    let http = super::plain_http(Duration::from_secs(30));
-    let http = http.map_err(|e| path.stopped("prepare", unexpected(format!("no HTTP client: {e}"))))?;
+    let http = http().map_err(|why| path.stopped("prepare", why))?;
     let mut way = Loop::new(walk, http);
     path.step("The practice signs in", way.practice_signs_in()).await?;
     path.step("It refers a person", way.refers()).await?;
@@ -84,6 +83,20 @@ pub async fn run(walk: &Walk, page: &mut Page<'_>) -> Result<Walked, WalkFailed>
     path.step("The practice has it in its record", way.arrives()).await?;
     path.step("The referrer asks what became of it", way.asks_status()).await?;
     Ok(way.walked())
+}
+
+/// Fresh tokens for looking around.
+pub async fn sign_in_again(walk: &Walk, walked: &mut Walked) -> Result<(), Fault> {
+    let http = http()?;
+    let (practice, _) = Caller::sign_in(&http, &walk.service, &walk.cast.walked.client).await?;
+    let (coach, _) = Caller::sign_in(&http, &walk.service, &walk.cast.coach.client).await?;
+    walked.practice_token = practice.token().to_owned();
+    walked.coach_token = coach.token().to_owned();
+    Ok(())
+}
+
+fn http() -> Result<reqwest::Client, Fault> {
+    super::plain_http(Duration::from_secs(30)).map_err(|e| unexpected(format!("no HTTP client: {e}")))
 }
 
 /// The CodeableConcept of a name in the code table.
