@@ -6,8 +6,7 @@ use chrono::{DateTime, Duration, Utc};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
-use super::Walk;
-use super::Walked;
+use super::{Walk, Walked};
 use super::client::{Caller, Fault, Made, reference_in, unexpected};
 use super::print::Shown;
 use super::recording::{About, first_meeting, telephone_contact};
