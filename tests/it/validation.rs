@@ -1,10 +1,12 @@
 //! What the checker says of published examples, and of examples broken on purpose.
 
 use std::collections::BTreeMap;
+use std::io::{Seek as _, Write as _};
 use std::path::PathBuf;
+use std::process::Command;
 
 use livewell::fhir::check::{self, Profiles};
-use livewell::fhir::{Issue, Resource};
+use livewell::fhir::{Issue, Resource, Severity};
 use serde_json::{Value, json};
 
 use crate::test_data;
@@ -100,8 +102,9 @@ fn examples_published_by_uk_core_fit_the_profile_they_are_named_after() {
     let examples = examples_with_profile(&definitions);
     let mut wrong = Vec::new();
     for (name, value, profile) in &examples {
-        let issues = profiles.check(url(profile), &resource(value), MAX);
+        let mut issues = profiles.check(url(profile), &resource(value), MAX);
         said(name, &issues);
+        issues.retain(|i| i.severity == Severity::Error);
         wrong.extend((!issues.is_empty()).then_some(name));
     }
     eprintln!("UK Core: {} of {} examples refused by their profile", wrong.len(), examples.len());
@@ -303,4 +306,101 @@ fn every_example_broken_against_its_profile_is_refused() {
     passed.iter().for_each(|p| eprintln!("  {p}"));
     assert!(all.values().sum::<usize>() > 100);
     assert_eq!(passed, Vec::<String>::new());
+}
+
+/// The verdicts of the fhirkit validator, where Python and its package are there.
+fn fhirkit(resources: &[Value]) -> Option<Vec<String>> {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/oracles/fhirkit_verdicts.py");
+    let lines: String = resources.iter().map(|r| format!("{r}\n")).collect();
+    let mut input = tempfile::tempfile().ok()?;
+    input.write_all(lines.as_bytes()).ok()?;
+    input.rewind().ok()?;
+    let run = Command::new("python3").arg(script).stdin(input).output().ok().filter(|o| o.status.success());
+    if run.is_none() {
+        eprintln!("skipped: no python3 with the package fhirkit-rs");
+    }
+    Some(String::from_utf8_lossy(&run?.stdout).lines().map(str::to_owned).collect())
+}
+
+/// Random numbers that are the same in every run (xorshift).
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, sides: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 % u64::try_from(sides.max(1)).expect("fits")).expect("fits")
+    }
+}
+
+/// Changes one thing somewhere in a resource: removes, renames, wraps, unwraps, doubles, empties or replaces it.
+fn disturb(value: &mut Value, dice: &mut Dice) {
+    let inner = match value {
+        Value::Object(fields) => fields.len(),
+        Value::Array(items) => items.len(),
+        _ => 0,
+    };
+    if inner > 0 && dice.below(4) > 0 {
+        let at = dice.below(inner);
+        return match value {
+            Value::Object(fields) => match (fields.keys().nth(at).cloned(), dice.below(8)) {
+                (Some(key), _) if key == "resourceType" => {}
+                (Some(key), 0) => drop(fields.remove(&key)),
+                (Some(key), 1) => {
+                    let moved = fields.remove(&key).unwrap_or_default();
+                    fields.insert(format!("{key}X"), moved);
+                }
+                (Some(key), _) => disturb(&mut fields[&key], dice),
+                (None, _) => {}
+            },
+            Value::Array(items) => disturb(&mut items[at], dice),
+            _ => {}
+        };
+    }
+    *value = match dice.below(10) {
+        0 => json!([value.take()]),
+        1 => json!({}),
+        2 => json!([]),
+        3 => json!(7),
+        4 => json!(""),
+        5 => json!("not a date"),
+        6 => Value::Null,
+        7 => json!(true),
+        8 => json!({ "extension": [{ "url": "https://example.org/x", "valueString": "y" }] }),
+        _ => json!({ "value": value.take() }),
+    };
+}
+
+#[test]
+fn whatever_the_fhirkit_validator_refuses_is_refused_here() {
+    let Some(folder) = test_data::present("uk-core/examples-json-derived") else { return };
+    let examples: Vec<Value> = test_data::json_files(&folder).into_iter().map(|(_, v)| v).filter(is_resource).collect();
+    let mut dice = Dice(20_260_101);
+    let mut another = |example: &Value| {
+        let mut copy = example.clone();
+        disturb(&mut copy, &mut dice);
+        is_resource(&copy).then_some(copy)
+    };
+    let disturbed: Vec<Value> = examples.iter().cycle().filter_map(|example| another(example)).take(3000).collect();
+    let Some(theirs) = fhirkit(&disturbed) else { return };
+    let ours: Vec<Vec<Issue>> = disturbed.iter().map(|v| check::check(&resource(v), MAX)).collect();
+    let count = |ours_refuses: bool, theirs_refuses: bool| {
+        ours.iter().zip(&theirs).filter(|(o, t)| o.is_empty() != ours_refuses && (*t != "ok") == theirs_refuses).count()
+    };
+    eprintln!(
+        "of {} disturbed: both refuse {}, both accept {}, only here {}, only fhirkit {}",
+        disturbed.len(),
+        count(true, true),
+        count(false, false),
+        count(true, false),
+        count(false, true)
+    );
+    assert_eq!(theirs.len(), disturbed.len());
+    let missed = ours.iter().zip(&theirs).filter(|(ours, theirs)| ours.is_empty() && *theirs != "ok");
+    let missed: Vec<&String> = missed.map(|(_, theirs)| theirs).collect();
+    for (ours, _) in ours.iter().zip(&theirs).filter(|(o, t)| !o.is_empty() && *t == "ok") {
+        said("only here", ours.get(..1).unwrap_or_default());
+    }
+    assert_eq!(missed, Vec::<&String>::new());
 }

@@ -25,6 +25,7 @@ pub(super) struct Tables {
     value_sets: Vec<ValueSet>,
     value_set_by_canonical: HashMap<&'static str, ValueSetId>,
     targets: Vec<Vec<&'static str>>,
+    primitives: Vec<TypeId>,
 }
 
 /// Which type: an index into the tables.
@@ -180,6 +181,12 @@ impl Tables {
         &self.types[usize::from(id.0)]
     }
 
+    /// The name of the datatype that a choice writes with a capital: `dateTime` of `DateTime`.
+    pub(super) fn chosen(&self, capital: &str) -> Option<&'static str> {
+        let mut primitives = self.primitives.iter().map(|id| self.type_of(*id).name);
+        primitives.find(|name| capitalised(name, capital)).or_else(|| self.named(capital).map(|t| t.name))
+    }
+
     pub(super) fn value_set(&self, id: ValueSetId) -> &ValueSet {
         &self.value_sets[usize::from(id.0)]
     }
@@ -212,10 +219,12 @@ impl Tables {
         let by_name: HashMap<_, _> = (0u16..).zip(&read.types).map(|(i, t)| (t.name, TypeId(i))).collect();
         let value_set_by_name = (0u16..).zip(&read.value_sets).map(|(i, v)| (v.name, ValueSetId(i))).collect();
         let mut build = Build { read: &read, by_name: &by_name, value_set_by_name, targets: Vec::new() };
-        let types = read.types.iter().map(|t| build.type_from(t)).collect();
+        let types: Vec<Type> = read.types.iter().map(|t| build.type_from(t)).collect();
         let targets = build.targets;
         let value_set_by_canonical = (0u16..).zip(&read.canonicals).map(|(i, c)| (*c, ValueSetId(i))).collect();
-        Tables { types, by_name, value_sets: read.value_sets, value_set_by_canonical, targets }
+        let primitives = types.iter().filter(|t| matches!(t.kind, Kind::Primitive(_)));
+        let primitives = primitives.filter_map(|t| by_name.get(t.name).copied()).collect();
+        Tables { types, by_name, value_sets: read.value_sets, value_set_by_canonical, targets, primitives }
     }
 }
 
