@@ -148,7 +148,7 @@ fn element_line(child: &str, element: &Value, backbone: Option<&str>, bound: &mu
     let types = match (backbone, element["contentReference"].as_str()) {
         (Some(path), _) => path.to_owned(),
         (_, Some(content)) => content.trim_start_matches('#').to_owned(),
-        _ => list(element, "type").iter().map(|t| type_name(t)).collect::<Vec<_>>().join("|"),
+        _ => list(element, "type").iter().map(type_name).collect::<Vec<_>>().join("|"),
     };
     let mut line = format!("{child} {cardinality} {types}");
     let binding = &element["binding"];

@@ -128,7 +128,7 @@ fn test(slice: &Slice, discriminator: &Discriminator, chain: &Chain<'_>) -> Test
             let expected = expected(&slice.node.id, &path, chain);
             if expected.is_empty() { Wanted::Unknown } else { Wanted::Values(expected) }
         }
-        "exists" => match nodes(&id, chain).find_map(|n| exists(n)) {
+        "exists" => match nodes(&id, chain).find_map(exists) {
             Some(wanted) => Wanted::Exists(wanted),
             None => Wanted::Unknown,
         },
