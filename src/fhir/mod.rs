@@ -1,5 +1,6 @@
 //! The language: FHIR R4 resources as values. No I/O, no async, nothing of ours above it.
 
+pub mod check;
 pub mod index;
 pub mod codes;
 pub mod nhs_number;

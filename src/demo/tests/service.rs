@@ -17,8 +17,9 @@ use crate::demo::cast::DemoClient;
 use crate::demo::keys::DemoKey;
 use crate::demo::walk::client::Caller;
 use crate::demo::{Serve, Served, Stage};
-use crate::fhir::path;
+use crate::fhir::check::{Profiles, check};
 use crate::fhir::systems::{NHS_NUMBER, RECORD, REFERRAL_REFERENCE};
+use crate::fhir::{Resource, path};
 
 /// What it does wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +40,7 @@ pub(super) struct Service {
     base: String,
     practice: String,
     client: DemoClient,
+    profiles: Profiles,
     held: Mutex<HashMap<String, Value>>,
 }
 
@@ -50,6 +52,7 @@ pub(super) fn serve(mistake: Mistake) -> Serve {
 async fn start(mistake: Mistake, stage: Stage, listener: TcpListener) -> Result<Served, String> {
     assert_eq!(stage.organization, "TESTLW");
     assert!(stage.clients.iter().all(|client| client.jwks["keys"][0]["kty"] == "EC"));
+    assert_eq!(check(&Resource::from_value(stage.directory.clone()).unwrap(), 10), []);
     let address = listener.local_addr().unwrap();
     let key = DemoKey::generate("service");
     let (id, organization, scope) = ("livewell".into(), "TESTLW".into(), "system/*.cruds".into());
@@ -58,6 +61,7 @@ async fn start(mistake: Mistake, stage: Stage, listener: TcpListener) -> Result<
         base: format!("http://{address}/fhir"),
         practice: path::text(&stage.directory, "entry.resource.address").unwrap().to_owned(),
         client: DemoClient { id, organization, scope, staff: None, key },
+        profiles: Profiles::from_resources(crate::fhir::profiles::resources()),
         held: Mutex::default(),
     });
     let routes = Router::new().fallback(answer).with_state(service);
@@ -75,6 +79,9 @@ async fn answer(
     body: Bytes,
 ) -> Response<Body> {
     let asked: Value = serde_json::from_slice(&body).unwrap_or_default();
+    if asked.get("resourceType").is_some() {
+        service.assert_valid(&asked);
+    }
     let steps: Vec<&str> = uri.path().trim_matches('/').split('/').collect();
     let if_match = headers.get("if-match").and_then(|value| value.to_str().ok());
     let (status, said) = match (method.as_str(), steps.as_slice()) {
@@ -110,6 +117,24 @@ fn refused(status: StatusCode, text: &str) -> Said {
 }
 
 impl Service {
+    /// Against R4, and each resource against our profile for its type.
+    fn assert_valid(&self, asked: &Value) {
+        let sent = Resource::from_value(asked.clone()).unwrap();
+        assert_eq!(check(&sent, 10), []);
+        for resource in path::all(asked, "entry.resource").into_iter().chain([asked]) {
+            let resource = Resource::from_value(resource.clone()).unwrap();
+            let profile = match resource.kind() {
+                "ServiceRequest" => "Referral",
+                "Observation" => "PAMObservation",
+                kind => kind,
+            };
+            let canonical = format!("https://livewell.example/StructureDefinition/LiveWell-{profile}");
+            if self.profiles.knows(&canonical) {
+                assert_eq!(self.profiles.check(&canonical, &resource, 10), []);
+            }
+        }
+    }
+
     fn keep(&self, mut resource: Value) -> Value {
         let mut held = self.held.lock().unwrap();
         let kind = resource["resourceType"].as_str().unwrap().to_owned();
