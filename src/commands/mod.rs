@@ -2,6 +2,7 @@
 
 mod check;
 mod client;
+mod demo;
 mod load;
 
 use std::process::ExitCode;
@@ -19,7 +20,7 @@ pub type Failed = String;
 /// Runs a command; the exit code is 0 when it did what it should, 1 when not, 2 for what is not supported.
 pub async fn run(cli: Cli) -> ExitCode {
     let result = match cli.command {
-        Command::Demo(args) => crate::demo::command(args).await,
+        Command::Demo(args) => demo::demo(args).await,
         Command::Serve(settings) => serve(&settings).await,
         Command::Migrate(settings) => migrate(&settings).await,
         Command::Check(settings) => return check::check(&settings).await,

@@ -1,10 +1,10 @@
 //! The language: FHIR R4 resources as values. No I/O, no async, nothing of ours above it.
 
-pub mod index;
-pub mod codes;
-pub mod nhs_number;
 pub mod check;
 pub mod codec;
+pub mod codes;
+pub mod index;
+pub mod nhs_number;
 pub mod outcome;
 pub mod path;
 pub mod profiles;

@@ -1,6 +1,7 @@
 //! The product from outside: HTTP in, database and practice out.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod broken_on_purpose;
 mod edge;
 mod layering;
 mod log;

@@ -148,7 +148,7 @@ fn element_line(child: &str, element: &Value, backbone: Option<&str>, bound: &mu
     let types = match (backbone, element["contentReference"].as_str()) {
         (Some(path), _) => path.to_owned(),
         (_, Some(content)) => content.trim_start_matches('#').to_owned(),
-        _ => list(element, "type").iter().map(|t| type_name(t)).collect::<Vec<_>>().join("|"),
+        _ => list(element, "type").iter().map(type_name).collect::<Vec<_>>().join("|"),
     };
     let mut line = format!("{child} {cardinality} {types}");
     let binding = &element["binding"];
@@ -216,32 +216,57 @@ fn gather_codes<'a>(concepts: &'a [Value], codes: &mut BTreeSet<&'a str>) {
 }
 
 fn search_parameters(package: &Package) -> String {
+    let mut of_base: BTreeMap<&str, BTreeMap<&str, String>> = BTreeMap::new();
+    for parameter in of_kind(package, "SearchParameter").filter(|p| is_of_r4(p)) {
+        let expression = text(parameter, "expression").split_whitespace().collect::<Vec<_>>().join(" ");
+        for base in list(parameter, "base").iter().filter_map(Value::as_str) {
+            let (code, kind) = (text(parameter, "code"), text(parameter, "type"));
+            let line = [code, kind, &targets(parameter), &of_this_base(&expression, base)].join("\t");
+            of_base.entry(base).or_default().entry(code).or_insert(line);
+        }
+    }
     let mut out = format!(
         "{ORIGIN}\
-# A search parameter, parted by tabs: code, type, base types, target types, expression.
+# A resource type; below it, indented, a search parameter each, parted by tabs: code, type, target types, expression.
+# Targets: * any. Parameters that search an extension or have no expression are left out.
 # A compartment: `@Patient`; below it, indented, a type and the codes of the parameters that put it into the compartment.
 "
     );
-    let joined = |v: &Value, key: &str| list(v, key).iter().filter_map(Value::as_str).collect::<Vec<_>>().join(",");
-    let mut lines: Vec<String> = of_kind(package, "SearchParameter")
-        .filter(|p| p.get("expression").is_some())
-        .filter(|p| !text(p, "expression").contains(".extension('") && !text(p, "expression").contains(".extension(\""))
-        .map(|p| {
-            let expression = text(p, "expression").split_whitespace().collect::<Vec<_>>().join(" ");
-            [text(p, "code"), text(p, "type"), &joined(p, "base"), &joined(p, "target"), &expression].join("\t")
-        })
-        .collect();
-    lines.sort();
-    lines.dedup();
-    for line in lines {
-        writeln!(out, "{line}").expect("a string takes it");
+    for (base, lines) in of_base {
+        writeln!(out, "{base}").expect("a string takes it");
+        for line in lines.values() {
+            writeln!(out, " {line}").expect("a string takes it");
+        }
     }
     for compartment in of_kind(package, "CompartmentDefinition").filter(|c| text(c, "code") == "Patient") {
         writeln!(out, "@{}", text(compartment, "code")).expect("a string takes it");
         for resource in list(compartment, "resource").iter().filter(|r| r.get("param").is_some()) {
-            writeln!(out, " {} {}", text(resource, "code"), joined(resource, "param").replace(',', " "))
-                .expect("a string takes it");
+            let codes: Vec<&str> = list(resource, "param").iter().filter_map(Value::as_str).collect();
+            writeln!(out, " {} {}", text(resource, "code"), codes.join(" ")).expect("a string takes it");
         }
     }
     out
+}
+
+/// The parameters of R4 itself: with an expression, not on an extension, not the package's example.
+fn is_of_r4(parameter: &Value) -> bool {
+    let expression = text(parameter, "expression");
+    !expression.is_empty() && !expression.contains(".extension(") && !text(parameter, "id").starts_with("example")
+}
+
+fn targets(parameter: &Value) -> String {
+    const ALL_TYPES: usize = 140;
+    let targets: Vec<&str> = list(parameter, "target").iter().filter_map(Value::as_str).collect();
+    if targets.len() > ALL_TYPES { "*".to_owned() } else { targets.join(",") }
+}
+
+/// The alternatives of an expression that begin at this type; all of it where none does.
+fn of_this_base(expression: &str, base: &str) -> String {
+    let begins = |part: &&str| {
+        part.trim_start_matches('(')
+            .strip_prefix(base)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', ' ', ')']))
+    };
+    let parts: Vec<&str> = expression.split(" | ").filter(begins).collect();
+    if parts.is_empty() { expression.to_owned() } else { parts.join(" | ") }
 }

@@ -5,12 +5,14 @@
 
 mod binding;
 mod bundle;
+mod calendar;
 mod invariants;
 mod narrative;
 mod place;
 mod presence;
 mod primitive;
 mod profile;
+mod read;
 mod scope;
 mod tables;
 mod walk;

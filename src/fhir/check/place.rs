@@ -83,6 +83,13 @@ impl Findings {
         }
     }
 
+    /// A warning here.
+    pub(super) fn warning(&mut self, code: IssueCode, at: &Place<'_>, text: impl Into<String>) {
+        if !self.full() {
+            self.issues.push(Issue::warning(code, at.to_string(), text));
+        }
+    }
+
     pub(super) fn into_issues(self) -> Vec<Issue> {
         self.issues
     }

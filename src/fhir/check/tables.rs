@@ -6,12 +6,13 @@
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
-use super::invariants::{self, ValueRule};
-use super::presence::{self, PresenceRule};
+use super::invariants::ValueRule;
+use super::presence::PresenceRule;
 use super::primitive::Primitive;
+use super::read;
 
 static TABLES: LazyLock<Tables> =
-    LazyLock::new(|| Tables::read(include_str!("../../../fhir-profiles/r4/structure.txt")));
+    LazyLock::new(|| read::tables(include_str!("../../../fhir-profiles/r4/structure.txt")));
 
 /// The tables, read at first use.
 pub(super) fn tables() -> &'static Tables {
@@ -20,24 +21,25 @@ pub(super) fn tables() -> &'static Tables {
 
 /// Every R4 type and every value set that R4 requires.
 pub(super) struct Tables {
-    types: Vec<Type>,
-    by_name: HashMap<&'static str, TypeId>,
-    value_sets: Vec<ValueSet>,
-    value_set_by_canonical: HashMap<&'static str, ValueSetId>,
-    targets: Vec<Vec<&'static str>>,
+    pub(super) types: Vec<Type>,
+    pub(super) by_name: HashMap<&'static str, TypeId>,
+    pub(super) value_sets: Vec<ValueSet>,
+    pub(super) value_set_by_canonical: HashMap<&'static str, ValueSetId>,
+    pub(super) targets: Vec<Vec<&'static str>>,
+    pub(super) primitives: Vec<TypeId>,
 }
 
 /// Which type: an index into the tables.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct TypeId(u16);
+pub(super) struct TypeId(pub(super) u16);
 
 /// Which required value set: an index into the tables.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct ValueSetId(u16);
+pub(super) struct ValueSetId(pub(super) u16);
 
 /// Which list of types a reference may point to: an index into the tables.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct TargetsId(u16);
+pub(super) struct TargetsId(pub(super) u16);
 
 /// How the value of a type looks in JSON.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -53,7 +55,7 @@ pub(super) struct Type {
     pub(super) name: &'static str,
     pub(super) kind: Kind,
     /// Own and inherited, sorted by name.
-    elements: Vec<Element>,
+    pub(super) elements: Vec<Element>,
     /// One bit per element, set where the minimum is 1.
     pub(super) required: u64,
     pub(super) special: Special,
@@ -96,7 +98,7 @@ pub(super) struct ElementType {
 pub(super) struct ValueSet {
     pub(super) name: &'static str,
     /// Each system with its codes, sorted. Empty: it cannot be listed (currencies, media types, UCUM), so nothing is disproved.
-    systems: Vec<(&'static str, Vec<&'static str>)>,
+    pub(super) systems: Vec<(&'static str, Vec<&'static str>)>,
 }
 
 impl ValueSet {
@@ -180,6 +182,12 @@ impl Tables {
         &self.types[usize::from(id.0)]
     }
 
+    /// The name of the datatype that a choice writes with a capital: `dateTime` of `DateTime`.
+    pub(super) fn chosen(&self, capital: &str) -> Option<&'static str> {
+        let mut primitives = self.primitives.iter().map(|id| self.type_of(*id).name);
+        primitives.find(|name| capitalised(name, capital)).or_else(|| self.named(capital).map(|t| t.name))
+    }
+
     pub(super) fn value_set(&self, id: ValueSetId) -> &ValueSet {
         &self.value_sets[usize::from(id.0)]
     }
@@ -205,148 +213,6 @@ impl Tables {
     /// A value set R4 requires somewhere, by its canonical without version.
     pub(super) fn value_set_named(&self, canonical: &str) -> Option<&ValueSet> {
         self.value_set_by_canonical.get(canonical).map(|id| self.value_set(*id))
-    }
-
-    fn read(text: &'static str) -> Tables {
-        let read = Lines::read(text);
-        let by_name: HashMap<_, _> = (0u16..).zip(&read.types).map(|(i, t)| (t.name, TypeId(i))).collect();
-        let value_set_by_name = (0u16..).zip(&read.value_sets).map(|(i, v)| (v.name, ValueSetId(i))).collect();
-        let mut build = Build { read: &read, by_name: &by_name, value_set_by_name, targets: Vec::new() };
-        let types = read.types.iter().map(|t| build.type_from(t)).collect();
-        let targets = build.targets;
-        let value_set_by_canonical = (0u16..).zip(&read.canonicals).map(|(i, c)| (*c, ValueSetId(i))).collect();
-        Tables { types, by_name, value_sets: read.value_sets, value_set_by_canonical, targets }
-    }
-}
-
-/// The text, cut into its lines.
-struct Lines {
-    types: Vec<TypeLines>,
-    value_sets: Vec<ValueSet>,
-    canonicals: Vec<&'static str>,
-}
-
-struct TypeLines {
-    name: &'static str,
-    kind: &'static str,
-    base: &'static str,
-    elements: Vec<&'static str>,
-}
-
-impl Lines {
-    fn read(text: &'static str) -> Lines {
-        let mut lines = Lines { types: Vec::new(), value_sets: Vec::new(), canonicals: Vec::new() };
-        for line in text.lines().filter(|l| !l.starts_with('#')) {
-            match (line.strip_prefix(' '), line.strip_prefix('=')) {
-                (Some(codes), _) if !lines.value_sets.is_empty() => {
-                    let mut parts = codes.split('\t');
-                    let system = parts.next().unwrap_or_default();
-                    if let Some(set) = lines.value_sets.last_mut() {
-                        set.systems.push((system, parts.collect()));
-                    }
-                }
-                (Some(element), _) => {
-                    if let Some(of) = lines.types.last_mut() {
-                        of.elements.push(element);
-                    }
-                }
-                (_, Some(set)) => {
-                    let (name, canonical) = set.split_once(' ').unwrap_or((set, set));
-                    lines.value_sets.push(ValueSet { name, systems: Vec::new() });
-                    lines.canonicals.push(canonical);
-                }
-                _ => {
-                    let mut parts =
-                        line.split(' ').map(Some).chain(std::iter::repeat(None)).map(Option::unwrap_or_default);
-                    let mut next = || parts.next().unwrap_or_default();
-                    let (name, kind, base) = (next(), next(), next());
-                    lines.types.push(TypeLines { name, kind, base, elements: Vec::new() });
-                }
-            }
-        }
-        lines
-    }
-
-    fn named(&self, name: &str) -> Option<&TypeLines> {
-        self.types.binary_search_by(|t| t.name.cmp(name)).ok().and_then(|i| self.types.get(i))
-    }
-}
-
-/// Turns names into indexes.
-struct Build<'a> {
-    read: &'a Lines,
-    by_name: &'a HashMap<&'static str, TypeId>,
-    value_set_by_name: HashMap<&'static str, ValueSetId>,
-    targets: Vec<Vec<&'static str>>,
-}
-
-impl Build<'_> {
-    fn type_from(&mut self, lines: &TypeLines) -> Type {
-        let kind = match lines.kind {
-            "primitive" => Kind::Primitive(Primitive::named(lines.name)),
-            "resource" => Kind::Resource,
-            "backbone" => Kind::Backbone,
-            _ => Kind::Complex,
-        };
-        let mut elements = Vec::new();
-        let mut required = Vec::new();
-        let mut from = Some(lines);
-        while let Some(these) = from.filter(|t| t.kind != "primitive") {
-            for line in &these.elements {
-                let name = line.split(' ').next().unwrap_or_default().trim_end_matches("[x]");
-                if !elements.iter().any(|e: &Element| e.name == name) {
-                    required.extend(line.split(' ').nth(1).filter(|c| matches!(*c, "1" | "+")).map(|_| name));
-                    elements.push(self.element_from(line));
-                }
-            }
-            from = self.read.named(these.base);
-        }
-        elements.sort_by_key(|e| e.name);
-        for (choice, element) in (0u8..).zip(elements.iter_mut().filter(|e| e.choice.is_some())) {
-            element.choice = Some(choice);
-        }
-        let special = match lines.name {
-            "Reference" => Special::Reference,
-            "Bundle" => Special::Bundle,
-            "Element" => Special::Companion,
-            _ => Special::None,
-        };
-        let (presence, values) = (Vec::new(), Vec::new());
-        let mut made = Type { name: lines.name, kind, elements, required: 0, special, presence, values };
-        made.required = required.iter().map(|name| made.bit(name)).sum();
-        let specialised = self.read.named(lines.base).map_or("", |b| b.name);
-        made.presence = presence::rules_of(&made, specialised);
-        made.values = invariants::rules_of(made.name);
-        made
-    }
-
-    fn element_from(&mut self, line: &'static str) -> Element {
-        let mut parts = line.split(' ');
-        let mut next = || parts.next().unwrap_or_default();
-        let (name, cardinality, types, value_set) = (next(), next(), next(), next());
-        let stem = name.strip_suffix("[x]");
-        Element {
-            name: stem.unwrap_or(name),
-            many: matches!(cardinality, "*" | "+"),
-            choice: stem.map(|_| 0),
-            types: types.split('|').filter_map(|t| self.element_type_from(t)).collect(),
-            value_set: value_set.strip_prefix('=').and_then(|v| self.value_set_by_name.get(v).copied()),
-        }
-    }
-
-    fn element_type_from(&mut self, said: &'static str) -> Option<ElementType> {
-        let (name, targets) = match said.strip_suffix(')').and_then(|s| s.split_once('(')) {
-            Some((name, targets)) => (name, Some(targets.split(',').collect::<Vec<_>>())),
-            None => (said, None),
-        };
-        let targets = targets.and_then(|targets| {
-            let position = self.targets.iter().position(|t| *t == targets).unwrap_or_else(|| {
-                self.targets.push(targets);
-                self.targets.len() - 1
-            });
-            u16::try_from(position).ok().map(TargetsId)
-        });
-        Some(ElementType { id: *self.by_name.get(name)?, targets })
     }
 }
 

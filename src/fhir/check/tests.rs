@@ -48,6 +48,12 @@ fn a_plain_referral_is_valid() {
 }
 
 #[test]
+fn a_resource_may_say_no_more_than_its_type() {
+    valid(json!({ "resourceType": "Patient" }));
+    valid(json!({ "resourceType": "Patient", "id": "p1" }));
+}
+
+#[test]
 fn names_r4_does_not_know_are_refused_where_they_stand() {
     only(patient(json!({ "birthdate": "1970-01-01" })), IssueCode::Structure, "Patient.birthDate");
     only(patient(json!({ "name": [{ "given": ["A"], "nick": "B" }] })), IssueCode::Structure, "Patient.name[0].nick");

@@ -95,13 +95,13 @@ impl<'r> Walk<'r> {
                 self.found.error(IssueCode::Required, &at.child(element.name), text);
             }
         }
-        if of.kind == Kind::Resource {
-            if fields.len() == 1 && of.required == 0 {
-                self.found.error(IssueCode::Structure, at, "The resource is empty.");
-            }
-        } else if fields.is_empty() {
+        if fields.is_empty() {
             self.found.error(IssueCode::Structure, at, "An object cannot be empty: leave the element out.");
-        } else if fields.len() == 1 && fields.contains_key("id") && of.special != Special::Companion {
+        } else if fields.len() == 1
+            && fields.contains_key("id")
+            && !matches!(of.special, Special::Companion)
+            && of.kind != Kind::Resource
+        {
             self.found.error(
                 IssueCode::Invariant,
                 at,

@@ -1,5 +1,6 @@
 //! Profiles on top of base R4: each differential of the chain is checked by itself, so no snapshots are needed.
 
+mod constraints;
 mod overlay;
 mod slicing;
 mod tree;
@@ -88,7 +89,7 @@ impl Profiles {
     /// An object against a profile and those it is based on.
     fn check_object(&self, canonical: &str, fields: &Map<String, Value>, at: &Place<'_>, found: &mut Findings) {
         for profile in self.chain(canonical) {
-            Overlay { profiles: self, profile, found: &mut *found }.children(&profile.root.children, fields, at);
+            Overlay { profiles: self, profile, found: &mut *found }.object(&profile.root, fields, at);
         }
     }
 

@@ -4,11 +4,13 @@ use serde_json::{Map, Value};
 
 use super::super::place::{Findings, Place, listed};
 use super::super::scope::relative_type;
+use super::super::tables::tables;
+use super::constraints::Element;
 use super::slicing::{self, Belongs};
 use super::tree::{Node, Slice, TypeRule};
 use super::value_set::Membership;
 use super::{Profile, Profiles};
-use crate::fhir::IssueCode;
+use crate::fhir::{IssueCode, Severity};
 
 /// A profile at work.
 pub(super) struct Overlay<'a> {
@@ -23,7 +25,7 @@ struct Item<'v> {
     /// Absent where a primitive has only a companion.
     value: Option<&'v Value>,
     companion: Option<&'v Value>,
-    /// The type a choice was sent as, as its name writes it (`DateTime`).
+    /// The type a choice was sent as.
     of_type: Option<&'v str>,
     index: Option<usize>,
 }
@@ -47,8 +49,23 @@ impl<'v> Item<'v> {
 }
 
 impl Overlay<'_> {
+    /// The constraints of an element, and the rules on those below it.
+    pub(super) fn object(&mut self, node: &Node, fields: &Map<String, Value>, at: &Place<'_>) {
+        for constraint in &node.constraints {
+            if !(constraint.holds)(&Element::of(fields)) {
+                let text =
+                    format!("{} (rule {} of the profile {}).", constraint.human, constraint.key, self.profile.name);
+                match constraint.severity {
+                    Severity::Error => self.found.error(IssueCode::Invariant, at, text),
+                    _ => self.found.warning(IssueCode::Invariant, at, text),
+                }
+            }
+        }
+        self.children(&node.children, fields, at);
+    }
+
     /// The rules on the elements of an object.
-    pub(super) fn children(&mut self, nodes: &[Node], fields: &Map<String, Value>, at: &Place<'_>) {
+    fn children(&mut self, nodes: &[Node], fields: &Map<String, Value>, at: &Place<'_>) {
         for node in nodes {
             if self.found.full() {
                 return;
@@ -116,11 +133,10 @@ impl Overlay<'_> {
                 self.types(node, item, value, at);
             }
         }
-        if !node.children.is_empty() {
-            match item.fields() {
-                Some(fields) => self.children(&node.children, fields, at),
-                None => self.children(&node.children, &Map::new(), at),
-            }
+        match item.fields() {
+            Some(fields) => self.object(node, fields, at),
+            None if node.children.is_empty() => {}
+            None => self.children(&node.children, &Map::new(), at),
         }
     }
 
@@ -218,9 +234,10 @@ fn items<'v>(node: &Node, fields: &'v Map<String, Value>) -> Vec<Item<'v>> {
         if !of_type.starts_with(char::is_uppercase) {
             continue;
         }
+        let chosen = tables().chosen(of_type).unwrap_or(of_type);
         match is_companion {
-            false => items.extend(occurrences(Some(value), fields.get(&format!("_{key}")), Some(of_type))),
-            true if !fields.contains_key(plain) => items.extend(occurrences(None, Some(value), Some(of_type))),
+            false => items.extend(occurrences(Some(value), fields.get(&format!("_{key}")), Some(chosen))),
+            true if !fields.contains_key(plain) => items.extend(occurrences(None, Some(value), Some(chosen))),
             true => {}
         }
     }

@@ -109,7 +109,11 @@ pub(super) fn tests(slice: &Slice, slicing: &Slicing, chain: &Chain<'_>) -> Vec<
 
 fn test(slice: &Slice, discriminator: &Discriminator, chain: &Chain<'_>) -> Test {
     let whole = discriminator.path == "$this";
-    // Functions (resolve(), extension(...), ofType(...)) need more than the item, or names with dots in them.
+    if let (Some(url), "exists") = (extension_url(&discriminator.path), discriminator.kind.as_str()) {
+        let wanted = extension_node(slice, url, chain).and_then(exists).map_or(Wanted::Unknown, Wanted::Exists);
+        return Test { path: vec![discriminator.path.clone()], wanted };
+    }
+    // Other functions need more than the item: resolve() the resource behind the reference.
     if discriminator.path.contains('(') {
         return Test { path: Vec::new(), wanted: Wanted::Unknown };
     }
@@ -124,7 +128,7 @@ fn test(slice: &Slice, discriminator: &Discriminator, chain: &Chain<'_>) -> Test
             let expected = expected(&slice.node.id, &path, chain);
             if expected.is_empty() { Wanted::Unknown } else { Wanted::Values(expected) }
         }
-        "exists" => match nodes(&id, chain).find_map(|n| exists(n)) {
+        "exists" => match nodes(&id, chain).find_map(exists) {
             Some(wanted) => Wanted::Exists(wanted),
             None => Wanted::Unknown,
         },
@@ -135,6 +139,21 @@ fn test(slice: &Slice, discriminator: &Discriminator, chain: &Chain<'_>) -> Test
         _ => Wanted::Unknown,
     };
     Test { path, wanted }
+}
+
+/// The url of a step `extension('url')`.
+fn extension_url(step: &str) -> Option<&str> {
+    let quoted = step.strip_prefix("extension(")?.strip_suffix(')')?;
+    let url = |quote| quoted.strip_prefix(quote)?.strip_suffix(quote);
+    url('\'').or_else(|| url('"'))
+}
+
+/// What the chain says of an extension, known by its profile, right below a slice.
+fn extension_node<'a>(slice: &Slice, url: &str, chain: &'a Chain<'_>) -> Option<&'a Node> {
+    let id = format!("{}.extension", slice.node.id);
+    let lists = nodes(&id, chain);
+    let slices = lists.flat_map(|list| &list.slices).map(|s| &s.node);
+    slices.into_iter().find(|node| node.types.iter().any(|t| t.profiles.iter().any(|p| p == url)))
 }
 
 fn exists(node: &Node) -> Option<bool> {
@@ -192,6 +211,11 @@ fn reached<'v>(value: &'v Value, path: &[String]) -> Vec<&'v Value> {
     }
     match (path.split_first(), value) {
         (None, _) => vec![value],
+        (Some((step, rest)), Value::Object(fields)) if let Some(url) = extension_url(step) => {
+            let extensions = fields.get("extension").and_then(Value::as_array).into_iter().flatten();
+            let named = extensions.filter(|e| e.get("url").and_then(Value::as_str) == Some(url));
+            named.flat_map(|extension| reached(extension, rest)).collect()
+        }
         (Some((step, rest)), Value::Object(fields)) => match fields.get(step).or_else(|| choice(fields, step)) {
             Some(child) => reached(child, rest),
             None => Vec::new(),

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::Profiles;
-use crate::fhir::{IssueCode, Resource};
+use crate::fhir::{IssueCode, Resource, Severity};
 
 const PROFILE: &str = "https://example.org/StructureDefinition/our-patient";
 const STRICTER: &str = "https://example.org/StructureDefinition/our-stricter-patient";
@@ -42,6 +42,11 @@ fn profiles() -> Profiles {
         { "id": "Patient.contact:work", "sliceName": "work" },
         { "id": "Patient.contact:work.organization", "min": 1 },
         { "id": "Patient.contact:work.telecom", "min": 1 },
+        { "id": "Patient.link", "slicing": { "discriminator": [{ "type": "exists", "path": format!("extension('{RANK}')") }] } },
+        { "id": "Patient.link:ranked", "sliceName": "ranked", "max": "1" },
+        { "id": "Patient.link:ranked.extension:rank", "min": 1, "type": [{ "code": "Extension", "profile": [RANK] }] },
+        { "id": "Patient.language", "binding": { "strength": "required", "valueSet": format!("{RANKS}-open") } },
+        { "id": "Patient.address.country", "binding": { "strength": "required", "valueSet": RANKS }, "maxLength": 1 },
     ]);
     let stricter = json!([{ "id": "Patient.identifier:number", "sliceName": "number", "min": 1 }]);
     let rank = json!([
@@ -122,6 +127,34 @@ fn a_slice_can_be_told_by_what_it_has() {
 }
 
 #[test]
+fn a_slice_can_be_told_by_its_extension() {
+    let ranked = json!({ "extension": [{ "url": RANK, "valueCode": "1" }], "type": "refer" });
+    valid(json!({ "link": [ranked, { "type": "seealso" }, { "type": "seealso" }] }));
+    only(json!({ "link": [ranked, ranked] }), IssueCode::Structure, "Patient.link");
+}
+
+#[test]
+fn codes_are_refused_only_where_the_value_set_can_be_listed() {
+    valid(json!({ "language": "en", "address": [{ "country": "1" }] }));
+    only(json!({ "address": [{ "country": "3" }] }), IssueCode::CodeInvalid, "Patient.address[0].country");
+    assert_eq!(found_by(PROFILE, json!({ "address": [{ "country": "GB" }] })).len(), 2, "too long, and no such code");
+}
+
+#[test]
+fn a_constraint_of_uk_core_is_checked_with_its_severity() {
+    let rule = |severity: &str| json!([{ "id": "Observation", "constraint": [{ "key": "ukcore-obs-vs-001", "severity": severity, "human": "LOINC" }] }]);
+    for (said, severity) in [("error", Severity::Error), ("warning", Severity::Warning)] {
+        let profiles = Profiles::from_resources([definition("https://example.org/o", "Observation", "-", rule(said))]);
+        let observation = |system: &str| {
+            resource(json!({ "resourceType": "Observation", "code": { "coding": [{ "system": system }] } }))
+        };
+        assert_eq!(profiles.check("https://example.org/o", &observation("http://loinc.org"), 9), []);
+        let issues = profiles.check("https://example.org/o", &observation("http://snomed.info/sct"), 9);
+        assert_eq!(issues.iter().map(|i| i.severity).collect::<Vec<_>>(), [severity]);
+    }
+}
+
+#[test]
 fn a_slice_that_the_base_profile_describes_is_known_in_the_derived_one() {
     let other = json!([{ "system": "https://example.org/other" }]);
     assert_eq!(found_by(PROFILE, json!({ "identifier": other })), []);
@@ -132,7 +165,7 @@ fn a_slice_that_the_base_profile_describes_is_known_in_the_derived_one() {
 
 #[test]
 fn types_patterns_and_targets_are_narrowed() {
-    only(json!({ "deceasedDateTime": "2024-01-01" }), IssueCode::Structure, "Patient.deceased.ofType(DateTime)");
+    only(json!({ "deceasedDateTime": "2024-01-01" }), IssueCode::Structure, "Patient.deceased.ofType(dateTime)");
     let status = |code: &str| json!({ "maritalStatus": { "coding": [{ "system": "https://example.org/m", "code": code, "display": "x" }] } });
     valid(status("S"));
     only(status("M"), IssueCode::Value, "Patient.maritalStatus");
@@ -154,10 +187,10 @@ fn a_known_extension_is_checked_wherever_it_is() {
     let good = rank(json!({ "valueCode": "1" }));
     valid(json!({ "extension": [good] }));
     valid(json!({ "name": [{ "extension": [good] }], "_birthDate": { "extension": [good] } }));
-    let at = "Patient.birthDate.extension[0].value.ofType(Code)";
+    let at = "Patient.birthDate.extension[0].value.ofType(code)";
     only(json!({ "_birthDate": { "extension": [rank(json!({ "valueCode": "9" }))] } }), IssueCode::CodeInvalid, at);
     only(json!({ "extension": [rank(json!({}))] }), IssueCode::Required, "Patient.extension[0].value");
-    let at = "Patient.extension[0].value.ofType(String)";
+    let at = "Patient.extension[0].value.ofType(string)";
     assert_eq!(found_by(PROFILE, json!({ "extension": [rank(json!({ "valueString": "1" }))] }))[0].1, at);
     let twice = found_by(PROFILE, json!({ "extension": [good, good] }));
     assert_eq!(twice.len(), 2, "the slice of the profile and the definition of the extension: {twice:?}");

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::constraints::Constraint;
 use super::slicing::Slicing;
 
 /// What a profile says of one element, and of the elements below it.
@@ -25,6 +26,7 @@ pub(super) struct Node {
     /// The value set of a required binding.
     pub(super) required_value_set: Option<String>,
     pub(super) max_length: Option<u64>,
+    pub(super) constraints: Vec<Constraint>,
     /// How the items of this list are told apart; filled in from the chain of profiles.
     pub(super) slicing: Option<Slicing>,
     pub(super) slices: Vec<Slice>,
@@ -118,6 +120,7 @@ impl Node {
             self.required_value_set = text(binding, "valueSet").map(|v| without_version(&v).to_owned());
         }
         self.max_length = element.get("maxLength").and_then(Value::as_u64).or(self.max_length);
+        self.constraints.extend(Constraint::read(element));
         if let Some(slicing) = element.get("slicing") {
             self.slicing = Some(Slicing::read(slicing));
         }
