@@ -168,7 +168,7 @@ fn whatever_the_fhirkit_validator_refuses_is_refused_here() {
     let Some(folder) = test_data::present("uk-core/examples-json-derived") else { return };
     let examples: Vec<Value> = test_data::json_files(&folder).into_iter().map(|(_, v)| v).filter(is_resource).collect();
     let mut dice = Dice(20_260_101);
-    let mut another = |example: &Value| {
+    let another = |example: &Value| {
         let mut copy = example.clone();
         disturb(&mut copy, &mut dice);
         is_resource(&copy).then_some(copy)
