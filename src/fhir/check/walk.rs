@@ -236,11 +236,11 @@ impl<'r> Walk<'r> {
     ) {
         match primitive.check(value) {
             Err(Fault::Shape(must)) => {
-                let text = format!("{} ({name}) is {must}.", element.name);
+                let text = format!("{} ({name}) must be {must}.", element.name);
                 return self.found.error(IssueCode::Structure, at, text);
             }
             Err(Fault::Format(must)) => {
-                let text = format!("{} ({name}) is {must}.", element.name);
+                let text = format!("{} ({name}) must be {must}.", element.name);
                 return self.found.error(IssueCode::Value, at, text);
             }
             Ok(()) => {}
