@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{Seek as _, Write as _};
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::OnceLock;
 
 use livewell::fhir::check::{self, Profiles};
 use livewell::fhir::{Issue, Resource, Severity};
@@ -71,13 +72,18 @@ fn national_messages_and_synthetic_records_are_valid_r4() {
     }
 }
 
-fn uk_core() -> Option<(Profiles, Vec<Value>)> {
-    let mut definitions = Vec::new();
-    for kind in ["structuredefinitions", "valuesets", "codesystems"] {
-        let folder = test_data::present(&format!("uk-core/{kind}-json-derived"))?;
-        definitions.extend(test_data::json_files(&folder).into_iter().map(|(_, v)| v).filter(is_resource));
-    }
-    Some((Profiles::from_resources(definitions.iter().map(resource)), definitions))
+/// UK Core's definitions, read once.
+fn uk_core() -> Option<&'static (Profiles, Vec<Value>)> {
+    static UK_CORE: OnceLock<Option<(Profiles, Vec<Value>)>> = OnceLock::new();
+    let read = || {
+        let mut definitions = Vec::new();
+        for kind in ["structuredefinitions", "valuesets", "codesystems"] {
+            let folder = test_data::present(&format!("uk-core/{kind}-json-derived"))?;
+            definitions.extend(test_data::json_files(&folder).into_iter().map(|(_, v)| v).filter(is_resource));
+        }
+        Some((Profiles::from_resources(definitions.iter().map(resource)), definitions))
+    };
+    UK_CORE.get_or_init(read).as_ref()
 }
 
 /// UK Core's examples, each with the profile its name says.
@@ -100,7 +106,7 @@ fn url(definition: &Value) -> &str {
 #[test]
 fn examples_published_by_uk_core_fit_the_profile_they_are_named_after() {
     let Some((profiles, definitions)) = uk_core() else { return };
-    let examples = examples_with_profile(&definitions);
+    let examples = examples_with_profile(definitions);
     let mut wrong = Vec::new();
     for (name, value, profile) in &examples {
         let mut issues = profiles.check(url(profile), &resource(value), MAX);
@@ -128,12 +134,12 @@ fn rules<'a>(profile: &'a Value, definitions: &'a [Value]) -> Vec<&'a Value> {
 fn every_example_broken_against_its_profile_is_refused() {
     let Some((profiles, definitions)) = uk_core() else { return };
     let (mut all, mut passed) = (BTreeMap::<&str, usize>::new(), Vec::new());
-    for (name, value, profile) in examples_with_profile(&definitions) {
-        let rules = rules(profile, &definitions);
+    for (name, value, profile) in examples_with_profile(definitions) {
+        let rules = rules(profile, definitions);
         for (kind, mutants) in [
             ("elements", broken_elements(&value, &rules)),
             ("slices", broken_slices(&value, &rules)),
-            ("extensions", broken_extensions(&value, &definitions)),
+            ("extensions", broken_extensions(&value, definitions)),
         ] {
             for (how, mutant) in mutants {
                 *all.entry(kind).or_default() += 1;
@@ -168,7 +174,7 @@ fn whatever_the_fhirkit_validator_refuses_is_refused_here() {
     let Some(folder) = test_data::present("uk-core/examples-json-derived") else { return };
     let examples: Vec<Value> = test_data::json_files(&folder).into_iter().map(|(_, v)| v).filter(is_resource).collect();
     let mut dice = Dice(20_260_101);
-    let mut another = |example: &Value| {
+    let another = |example: &Value| {
         let mut copy = example.clone();
         disturb(&mut copy, &mut dice);
         is_resource(&copy).then_some(copy)
@@ -194,6 +200,25 @@ fn whatever_the_fhirkit_validator_refuses_is_refused_here() {
         said("only here", ours.get(..1).unwrap_or_default());
     }
     assert_eq!(missed, Vec::<&String>::new());
+}
+
+#[test]
+fn whatever_is_sent_gets_an_answer_within_the_limit() {
+    let Some((profiles, definitions)) = uk_core() else { return };
+    let mut dice = Dice(7);
+    for (_, mut value, profile) in examples_with_profile(definitions) {
+        for _ in 0..20 {
+            disturb(&mut value, &mut dice);
+            if !is_resource(&value) {
+                break;
+            }
+            let sent = resource(&value);
+            for issues in [check::check(&sent, 5), profiles.check(url(profile), &sent, 5)] {
+                assert!(issues.len() <= 5);
+                assert!(issues.iter().all(|i| i.expression.is_some() && !i.text.is_empty()), "{issues:?}");
+            }
+        }
+    }
 }
 
 #[test]

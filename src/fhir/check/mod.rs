@@ -1,6 +1,7 @@
 //! Is a resource valid R4: structure, cardinality, formats, required codes, references, invariants.
 //!
-//! One walk over the JSON tree against tables made from HL7's definitions. Nothing is allocated for what is valid.
+//! One walk over the JSON tree against tables made from HL7's definitions. For what is valid next to nothing is allocated
+//! (a narrative's XHTML reader).
 //! Profiles (UK Core, our own) are checked on top, each differential of the chain by itself: [`Profiles`].
 
 mod binding;

@@ -11,7 +11,13 @@ pub(super) fn tables(text: &'static str) -> Tables {
     let read = Lines::read(text);
     let by_name: HashMap<_, _> = (0u16..).zip(&read.types).map(|(i, t)| (t.name, TypeId(i))).collect();
     let value_set_by_name = (0u16..).zip(&read.value_sets).map(|(i, v)| (v.name, ValueSetId(i))).collect();
-    let mut build = Build { read: &read, by_name: &by_name, value_set_by_name, targets: Vec::new() };
+    let mut build = Build {
+        read: &read,
+        by_name: &by_name,
+        value_set_by_name,
+        targets: Vec::new(),
+        targets_by_text: HashMap::new(),
+    };
     let types: Vec<Type> = read.types.iter().map(|t| build.type_from(t)).collect();
     let targets = build.targets;
     let value_set_by_canonical = (0u16..).zip(&read.canonicals).map(|(i, c)| (*c, ValueSetId(i))).collect();
@@ -57,8 +63,7 @@ impl Lines {
                     lines.canonicals.push(canonical);
                 }
                 _ => {
-                    let mut parts =
-                        line.split(' ').map(Some).chain(std::iter::repeat(None)).map(Option::unwrap_or_default);
+                    let mut parts = line.split(' ');
                     let mut next = || parts.next().unwrap_or_default();
                     let (name, kind, base) = (next(), next(), next());
                     lines.types.push(TypeLines { name, kind, base, elements: Vec::new() });
@@ -79,6 +84,7 @@ struct Build<'a> {
     by_name: &'a HashMap<&'static str, TypeId>,
     value_set_by_name: HashMap<&'static str, ValueSetId>,
     targets: Vec<Vec<&'static str>>,
+    targets_by_text: HashMap<&'static str, TargetsId>,
 }
 
 impl Build<'_> {
@@ -137,16 +143,19 @@ impl Build<'_> {
 
     fn element_type_from(&mut self, said: &'static str) -> Option<ElementType> {
         let (name, targets) = match said.strip_suffix(')').and_then(|s| s.split_once('(')) {
-            Some((name, targets)) => (name, Some(targets.split(',').collect::<Vec<_>>())),
+            Some((name, targets)) => (name, self.targets_from(targets)),
             None => (said, None),
         };
-        let targets = targets.and_then(|targets| {
-            let position = self.targets.iter().position(|t| *t == targets).unwrap_or_else(|| {
-                self.targets.push(targets);
-                self.targets.len() - 1
-            });
-            u16::try_from(position).ok().map(TargetsId)
-        });
         Some(ElementType { id: *self.by_name.get(name)?, targets })
+    }
+
+    fn targets_from(&mut self, said: &'static str) -> Option<TargetsId> {
+        if let Some(id) = self.targets_by_text.get(said) {
+            return Some(*id);
+        }
+        let id = TargetsId(u16::try_from(self.targets.len()).ok()?);
+        self.targets.push(said.split(',').collect());
+        self.targets_by_text.insert(said, id);
+        Some(id)
     }
 }

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value};
 
+use super::invariants::Fields;
 use super::place::{Findings, Place, listed, sayable};
 use super::primitive::{Fault, Primitive};
 use super::scope::Scope;
@@ -95,18 +96,12 @@ impl<'r> Walk<'r> {
                 self.found.error(IssueCode::Required, &at.child(element.name), text);
             }
         }
+        let only_id = fields.len() == 1 && fields.contains_key("id");
         if fields.is_empty() {
             self.found.error(IssueCode::Structure, at, "An object cannot be empty: leave the element out.");
-        } else if fields.len() == 1
-            && fields.contains_key("id")
-            && !matches!(of.special, Special::Companion)
-            && of.kind != Kind::Resource
-        {
-            self.found.error(
-                IssueCode::Invariant,
-                at,
-                "R4 rule ele-1: an element needs a value or children, not only an id.",
-            );
+        } else if only_id && of.kind != Kind::Resource && of.special != Special::Companion {
+            let text = "R4 rule ele-1: an element needs a value or children, not only an id.";
+            self.found.error(IssueCode::Invariant, at, text);
         }
         for rule in &of.presence {
             if let Some(text) = rule.broken_by(seen) {
@@ -114,13 +109,12 @@ impl<'r> Walk<'r> {
             }
         }
         for rule in &of.values {
-            if let Some(why) = (rule.broken_by)(&super::invariants::Fields(fields)) {
+            if let Some(why) = (rule.broken_by)(&Fields(fields)) {
                 self.found.error(IssueCode::Invariant, at, format!("R4 rule {}: {why}.", rule.key));
             }
         }
-        match of.special {
-            Special::Bundle => bundle::check(fields, at, &mut self.found),
-            Special::Reference | Special::Companion | Special::None => {}
+        if of.special == Special::Bundle {
+            bundle::check(fields, at, &mut self.found);
         }
     }
 
@@ -236,11 +230,11 @@ impl<'r> Walk<'r> {
     ) {
         match primitive.check(value) {
             Err(Fault::Shape(must)) => {
-                let text = format!("{} ({name}) is {must}.", element.name);
+                let text = format!("{} ({name}) must be {must}.", element.name);
                 return self.found.error(IssueCode::Structure, at, text);
             }
             Err(Fault::Format(must)) => {
-                let text = format!("{} ({name}) is {must}.", element.name);
+                let text = format!("{} ({name}) must be {must}.", element.name);
                 return self.found.error(IssueCode::Value, at, text);
             }
             Ok(()) => {}

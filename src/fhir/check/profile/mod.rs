@@ -10,7 +10,7 @@ use std::collections::{HashMap, HashSet};
 
 use serde_json::{Map, Value};
 
-use super::place::{Findings, Place};
+use super::place::{Findings, Place, sayable};
 use super::root_name;
 use crate::fhir::{Issue, IssueCode, Resource};
 use overlay::Overlay;
@@ -101,6 +101,8 @@ impl Profiles {
                 return;
             }
             let name = key.strip_prefix('_').unwrap_or(key);
+            // A name that is none of R4's is refused by the base check, and must not be repeated here.
+            let Some(name) = sayable(name) else { continue };
             let place = at.child(name);
             match below {
                 Value::Array(items) if matches!(name, "extension" | "modifierExtension") => {

@@ -197,7 +197,10 @@ impl Overlay<'_> {
                 if self.found.full() {
                     return;
                 }
-                let Some(value) = item.value else { continue };
+                let Some(value) = item.value else {
+                    *stranger = false;
+                    continue;
+                };
                 let belongs = slicing::belongs(&slice.tests, value, item.of_type, sets);
                 if belongs != Belongs::No {
                     *stranger = false;
@@ -231,10 +234,8 @@ fn items<'v>(node: &Node, fields: &'v Map<String, Value>) -> Vec<Item<'v>> {
     for (key, value) in fields {
         let (plain, is_companion) = key.strip_prefix('_').map_or((key.as_str(), false), |plain| (plain, true));
         let Some(of_type) = plain.strip_prefix(node.name.as_str()) else { continue };
-        if !of_type.starts_with(char::is_uppercase) {
-            continue;
-        }
-        let chosen = tables().chosen(of_type).unwrap_or(of_type);
+        // Another name with the same beginning, or a type R4 does not have: not this choice.
+        let Some(chosen) = tables().chosen(of_type) else { continue };
         match is_companion {
             false => items.extend(occurrences(Some(value), fields.get(&format!("_{key}")), Some(chosen))),
             true if !fields.contains_key(plain) => items.extend(occurrences(None, Some(value), Some(chosen))),
