@@ -77,7 +77,7 @@ impl Store {
     pub async fn migrate(&self) -> Result<(), StoreError> {
         match self {
             Store::Sqlite(sqlite) => sqlite.migrate(&MIGRATIONS).await,
-            Store::Postgres(pool) => Ok(MIGRATIONS.run(pool).await?),
+            Store::Postgres(pool) => Ok(MIGRATIONS.run_direct(None, &mut *pool.acquire().await?, false).await?),
         }
     }
 

@@ -70,7 +70,8 @@ impl Sqlite {
 
     pub(super) async fn migrate(&self, migrations: &Migrator) -> Result<(), StoreError> {
         let mut writer = self.writer.lock().await;
-        Ok(migrations.run(&mut writer.connection).await?)
+        // Not `run`: its future cannot be sent between threads ("implementation of Acquire is not general enough").
+        Ok(migrations.run_direct(None, &mut writer.connection, false).await?)
     }
 
     pub(super) async fn check_settings(&self) -> Result<(), StoreError> {

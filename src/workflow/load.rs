@@ -80,8 +80,10 @@ pub async fn load(
     }
     house.learn_organization(store).await?;
     let mut unit = Unit::begin(store, house, actor, now, "load").await?;
-    for ods in placed.iter().filter_map(|r| r.identifier(ODS)) {
-        deliver::route_is_known(&mut unit, ods).await?;
+    for resource in &placed {
+        if let Some(ods) = resource.identifier(ODS) {
+            deliver::route_is_known(&mut unit, ods).await?;
+        }
     }
     unit.commit().await?;
     Ok(loaded)
