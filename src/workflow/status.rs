@@ -94,10 +94,20 @@ fn latest_pam(house: &House, observations: &[Resource]) -> Option<Value> {
     Some(json!({ "name": "pam", "part": part }))
 }
 
+/// A delivery's state as the practice's side sees it (`CodeSystem/delivery-state`): what was written there and read back
+/// is filed.
+fn at_the_practice(state: &str) -> &str {
+    match state {
+        "delivered" => "filed",
+        "refused" => "rejected",
+        other => other,
+    }
+}
+
 fn delivery(row: &DeliveryRow) -> Result<Value> {
     let mut part = vec![
         json!({ "name": "id", "valueString": row.id }),
-        json!({ "name": "state", "valueCoding": { "system": systems::DELIVERY_STATE, "code": row.state } }),
+        json!({ "name": "state", "valueCode": at_the_practice(&row.state) }),
         json!({ "name": "practice", "valueIdentifier": { "system": systems::ODS, "value": row.practice } }),
         json!({ "name": "queued", "valueInstant": instant(row.created_at.time()) }),
         json!({ "name": "attempts", "valueInteger": row.attempts }),
