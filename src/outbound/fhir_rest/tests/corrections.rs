@@ -42,7 +42,7 @@ async fn a_correction_never_overwrites_what_the_practice_changed() {
         let verdict = outbound.deliver(&job(&practice, corrected(Some("1"), &place), looks), now()).await;
         assert_eq!(verdict, Verdict::NeedsPerson { reason: Reason::VersionConflict });
         practice.told().stored.remove(&place);
-        let verdict = outbound.deliver(&job(&practice, corrected(Some("1"), &place), true), now()).await;
+        let verdict = outbound.deliver(&job(&practice, corrected(Some("1"), &place), looks), now()).await;
         assert_eq!(verdict, Verdict::NeedsPerson { reason: Reason::VersionConflict });
     }
 }

@@ -152,3 +152,72 @@ async fn a_written_entry_that_is_not_there_afterwards_is_not_delivered() {
     let verdict = outbound().deliver(&job(&practice, set(), false), now()).await;
     assert_eq!(verdict, Verdict::Unknown { why: Why::NotThereAfterwards });
 }
+
+/// A sequence that is the same for the same seed: linear congruential, good enough to choose faults by.
+struct Dice(u64);
+
+impl Dice {
+    fn up_to(&mut self, n: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % n
+    }
+}
+
+/// Three in ten attempts go wrong at the practice, and one in ten ends here as if the process had been killed.
+#[tokio::test]
+async fn through_faults_and_kills_every_entry_exists_once_and_none_is_missing() {
+    use crate::pathway::delivery::{Delivery, DeliveryState};
+    let practice = Practice::open().await;
+    let outbound = outbound();
+    let mut dice = Dice(20_260_503);
+    let (mut kills, mut faults) = (0, 0);
+    let numbered = |n: u32| {
+        let text = serde_json::to_string(&set().iter().map(|o| o.resource.clone()).collect::<Vec<_>>()).unwrap();
+        let (e, o, d) = (format!("e{n}x"), format!("o{n}x"), format!("d{n}x"));
+        let text = text
+            .replace("\"e1\"", &format!("\"{e}\""))
+            .replace("\"o1\"", &format!("\"{o}\""))
+            .replace("\"d1\"", &format!("\"{d}\""))
+            .replace(&full_url("Encounter/e1"), &full_url(&format!("Encounter/{e}")))
+            .replace(&full_url("Observation/o1"), &full_url(&format!("Observation/{o}")));
+        let resources: Vec<Value> = serde_json::from_str(&text).unwrap();
+        let keys = [format!("Encounter/{e}"), format!("Observation/{o}"), format!("Provenance/{d}")];
+        keys.into_iter()
+            .zip(resources)
+            .map(|(key, resource)| Outgoing { key, version: 1, resource, previous: None })
+            .collect::<Vec<_>>()
+    };
+    for n in 0..120 {
+        let mut delivery = Delivery::queued(true, now());
+        while delivery.state != DeliveryState::Delivered {
+            assert!(delivery.attempts < 20 && delivery.state.is_due_for_attempts(), "{delivery:?}");
+            delivery = delivery.begun().unwrap();
+            let fault = match dice.up_to(100) {
+                0..5 => Some(Fault::DropReply),
+                5..10 => Some(Fault::DropRequest),
+                10..18 => Some(Fault::Status(503, vec![], json!({}))),
+                18..22 => Some(Fault::Status(429, vec![("retry-after", "1".into())], json!({}))),
+                22..25 => Some(Fault::Status(504, vec![], json!({}))),
+                25..28 => Some(Fault::Body(String::new())),
+                28..30 => Some(Fault::Body(r#"{"resourceType":"Bundle","entry":[]}"#.into())),
+                _ => None,
+            };
+            faults += u32::from(fault.is_some());
+            practice.told().faults = fault.into_iter().collect();
+            let job = job(&practice, numbered(n), delivery.looks_first());
+            if dice.up_to(10) == 0 {
+                kills += 1;
+                let killed_after = Duration::from_micros(200 * dice.up_to(40));
+                // What it came to is lost with the process, whatever it was.
+                let _ = tokio::time::timeout(killed_after, outbound.deliver(&job, now())).await;
+                continue;
+            }
+            let verdict = outbound.deliver(&job, now()).await;
+            delivery = delivery.attempted(&verdict, Duration::ZERO, now(), 0.5).unwrap();
+        }
+    }
+    assert!(kills > 5 && faults > 30, "{kills} {faults}");
+    for kind in ["Encounter", "Observation", "Provenance"] {
+        assert_eq!(practice.holds(kind), 120, "{kind}");
+    }
+}
