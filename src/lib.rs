@@ -4,6 +4,14 @@
 //! `fhir` (the language) <- `pathway` (the rules) <- `store` (persistence) <- `workflow` (the acts) <- `api` (the doors);
 //! `outbound` (calls to practices), `auth` (who is calling), `worker` (the loops), `demo` (the loop shown).
 
+pub mod auth;
 pub mod fhir;
 pub mod outbound;
 pub mod pathway;
+pub mod store;
+pub mod workflow;
+pub mod api;
+pub mod cli;
+pub mod config;
+pub mod telemetry;
+pub mod time;

@@ -1,0 +1,330 @@
+//! The command line: what can be asked of `livewell`, and how it is explained.
+
+use std::path::PathBuf;
+
+use clap::{ArgGroup, Args, Parser, Subcommand};
+
+/// Live Well's link to the GP record: e-referrals in, the human task queue, write-back to the practice, in FHIR R4.
+#[derive(Debug, Parser)]
+#[command(name = "livewell", version, propagate_version = true, arg_required_else_help = true)]
+#[command(
+    after_help = "First time here? `livewell demo` shows the whole loop. `livewell COMMAND --help` explains a command."
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, PartialEq, Subcommand)]
+pub enum Command {
+    /// Show the main job in one go: referral in, coach's work, write-back to a stand-in practice
+    ///
+    /// Starts the service and a stand-in practice system on the next port, loads a demo directory, sends sample
+    /// referrals through the real door and walks one through contact, first meeting, PAM and write-back.
+    /// Prints each step, and keeps serving until Ctrl-C.
+    #[command(
+        after_help = "Examples:\n  livewell demo\n  livewell demo --once\n  livewell demo --port 9000 --data ./demo"
+    )]
+    Demo(DemoArgs),
+    /// Serve: the FHIR API, the task queue, deliveries to practices
+    ///
+    /// Needs no configuration: without any it keeps its data in livewell.db in the current folder and listens on
+    /// 127.0.0.1:8080. Migrates the database first. Stops on Ctrl-C or SIGTERM when what is under way is done.
+    #[command(
+        after_help = "Every setting has a default, a key in the TOML file and an environment variable LIVEWELL_SECTION_KEY.\n\n\
+                      Examples:\n  livewell serve\n  livewell serve --config /etc/livewell/livewell.toml\n  \
+                      LIVEWELL_HTTP_LISTEN=127.0.0.1:9000 livewell serve"
+    )]
+    Serve(Settings),
+    /// Bring the database to this release's schema; does nothing when it is there already
+    Migrate(Settings),
+    /// Check configuration, database, keys and profiles, and say what is wrong, a sentence each
+    ///
+    /// Exits 0 when the service can start as configured, 1 when it cannot. Changes nothing.
+    Check(Settings),
+    /// Load FHIR Bundles or NDJSON of the directory: organisations, locations, endpoints, staff, services, pathways
+    ///
+    /// Loading a file twice changes nothing.
+    #[command(after_help = "Example:\n  livewell load practices.json staff.ndjson")]
+    Load(LoadArgs),
+    /// Register who may call, list them, or shut one out
+    #[command(subcommand, arg_required_else_help = true)]
+    Client(ClientCommand),
+    /// Look after what leaves for practices and subscribers
+    #[command(subcommand, arg_required_else_help = true)]
+    Delivery(DeliveryCommand),
+    /// Prove that the audit record is whole
+    #[command(subcommand, arg_required_else_help = true)]
+    Audit(AuditCommand),
+}
+
+impl Command {
+    /// The settings options of the command; the demo has none, it brings its own.
+    pub fn settings(&self) -> Option<&Settings> {
+        match self {
+            Command::Demo(_) => None,
+            Command::Serve(settings) | Command::Migrate(settings) | Command::Check(settings) => Some(settings),
+            Command::Load(args) => Some(&args.settings),
+            Command::Client(command) => Some(match command {
+                ClientCommand::Add(args) => &args.settings,
+                ClientCommand::List { settings } | ClientCommand::Disable { settings, .. } => settings,
+            }),
+            Command::Delivery(command) => Some(match command {
+                DeliveryCommand::List { settings, .. }
+                | DeliveryCommand::Show { settings, .. }
+                | DeliveryCommand::Replay { settings, .. }
+                | DeliveryCommand::Cancel { settings, .. } => settings,
+            }),
+            Command::Audit(AuditCommand::Verify { settings }) => Some(settings),
+        }
+    }
+}
+
+/// Where the settings come from, the same for every command that touches the service's data.
+#[derive(Clone, Debug, Default, PartialEq, Args)]
+pub struct Settings {
+    /// TOML file with settings [default: livewell.toml in the current folder, if it is there]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Folder of FHIR profiles, codes and pathways that replace or add to the built-in ones (setting profiles.dir)
+    #[arg(long, value_name = "DIR")]
+    pub profiles: Option<PathBuf>,
+}
+
+impl Settings {
+    /// The file to read: the one asked for, or `livewell.toml` in the current folder when it exists.
+    pub fn file(&self) -> Option<PathBuf> {
+        let usual = PathBuf::from("livewell.toml");
+        self.config.clone().or_else(|| usual.is_file().then_some(usual))
+    }
+}
+
+/// `livewell demo`.
+#[derive(Debug, PartialEq, Args)]
+pub struct DemoArgs {
+    /// Port of the service; the stand-in practice takes the next one
+    #[arg(long, default_value_t = 8080, conflicts_with = "once")]
+    pub port: u16,
+    /// Folder for the demo's databases [default: a fresh folder among the system's temporary files]
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Walk the loop on free ports and exit: 0 when every step worked, 1 when one failed
+    #[arg(long)]
+    pub once: bool,
+}
+
+/// `livewell load`.
+#[derive(Debug, PartialEq, Args)]
+pub struct LoadArgs {
+    /// FHIR Bundles (.json) or one resource a line (.ndjson)
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    #[command(flatten)]
+    pub settings: Settings,
+}
+
+/// `livewell client`.
+#[derive(Debug, PartialEq, Subcommand)]
+pub enum ClientCommand {
+    /// Register a client, or change the one with that id
+    #[command(after_help = "Examples:\n  \
+        livewell client add --id surgery --organization TESTGP1 --scope \"system/ServiceRequest.crus system/Task.rs\" --jwks keys.json\n  \
+        livewell client add --id coach-1 --organization TESTLW --scope \"system/*.cruds\" --jwks coach.json --staff PractitionerRole/coach-1")]
+    Add(Box<ClientAdd>),
+    /// List the clients: id, organisation, scopes, whose they are, whether they may call
+    List {
+        #[command(flatten)]
+        settings: Settings,
+    },
+    /// Shut a client out at once: no new tokens, and those it has stop working
+    Disable {
+        /// The client's id
+        id: String,
+        #[command(flatten)]
+        settings: Settings,
+    },
+}
+
+/// `livewell client add`.
+#[derive(Debug, PartialEq, Args)]
+#[command(group(ArgGroup::new("keys").required(true).args(["jwks", "jwks_url"])))]
+pub struct ClientAdd {
+    /// The client's id: `iss` and `sub` of its assertions
+    #[arg(long)]
+    pub id: String,
+    /// ODS code of the organisation that it speaks for
+    #[arg(long, value_name = "ODS")]
+    pub organization: String,
+    /// Scopes that it may ask for, separated by spaces, e.g. "system/ServiceRequest.crus system/Task.rs"
+    #[arg(long)]
+    pub scope: String,
+    /// File with its public keys, a JSON Web Key Set
+    #[arg(long, value_name = "FILE")]
+    pub jwks: Option<PathBuf>,
+    /// Where it publishes its public keys (https)
+    #[arg(long, value_name = "URL")]
+    pub jwks_url: Option<String>,
+    /// The client is this one member of staff, e.g. PractitionerRole/coach-1
+    #[arg(long, value_name = "PractitionerRole/ID", value_parser = practitioner_role, conflicts_with = "speaks_for_staff")]
+    pub staff: Option<String>,
+    /// The client is a system of the Live Well organisation, which names the acting person on each request in the
+    /// header NHSD-Requesting-Practitioner
+    #[arg(long)]
+    pub speaks_for_staff: bool,
+    #[command(flatten)]
+    pub settings: Settings,
+}
+
+/// `livewell delivery`.
+#[derive(Debug, PartialEq, Subcommand)]
+pub enum DeliveryCommand {
+    /// List deliveries, the oldest first
+    List {
+        /// Only those in this state, e.g. needs-a-person
+        #[arg(long)]
+        state: Option<String>,
+        /// Only those to the practice with this ODS code
+        #[arg(long, value_name = "ODS")]
+        practice: Option<String>,
+        #[command(flatten)]
+        settings: Settings,
+    },
+    /// Show one delivery with all its attempts
+    Show {
+        /// The delivery's id
+        id: String,
+        #[command(flatten)]
+        settings: Settings,
+    },
+    /// Send a delivery again; what the practice already has is found there and not doubled
+    Replay {
+        /// The delivery's id
+        id: String,
+        #[command(flatten)]
+        settings: Settings,
+    },
+    /// Give a delivery up
+    Cancel {
+        /// The delivery's id
+        id: String,
+        /// Why, for the record
+        #[arg(long)]
+        reason: String,
+        #[command(flatten)]
+        settings: Settings,
+    },
+}
+
+/// `livewell audit`.
+#[derive(Debug, PartialEq, Subcommand)]
+pub enum AuditCommand {
+    /// Check the chain and its signatures, and report the tail that is not sealed yet
+    Verify {
+        #[command(flatten)]
+        settings: Settings,
+    },
+}
+
+/// `PractitionerRole/ID` with a FHIR id (R4 datatypes: 1 to 64 of letters, digits, `-` and `.`).
+fn practitioner_role(text: &str) -> Result<String, String> {
+    let id = text.strip_prefix("PractitionerRole/").ok_or("give PractitionerRole/ID, as in the directory")?;
+    let valid = (1..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'.');
+    if valid { Ok(text.to_owned()) } else { Err("an id has 1 to 64 letters, digits, `-` and `.`".to_owned()) }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+    use clap::CommandFactory;
+
+    fn parse(line: &str) -> Result<Command, clap::Error> {
+        Cli::try_parse_from(line.split_whitespace()).map(|cli| cli.command)
+    }
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn serve_alone_is_enough() {
+        assert_eq!(parse("livewell serve").unwrap(), Command::Serve(Settings::default()));
+    }
+
+    #[test]
+    fn the_demo_takes_port_8080_unless_told() {
+        let Command::Demo(demo) = parse("livewell demo").unwrap() else { panic!("not the demo") };
+        assert_eq!(demo, DemoArgs { port: 8080, data: None, once: false });
+        let Command::Demo(demo) = parse("livewell demo --once --data d").unwrap() else { panic!("not the demo") };
+        assert!(demo.once && demo.data.is_some());
+    }
+
+    #[test]
+    fn a_client_needs_keys_from_one_place() {
+        let base = "livewell client add --id a --organization TESTGP1 --scope system/Task.rs";
+        assert!(parse(base).is_err());
+        assert!(parse(&format!("{base} --jwks f --jwks-url https://a.example")).is_err());
+        let Command::Client(ClientCommand::Add(add)) = parse(&format!("{base} --jwks f")).unwrap() else { panic!() };
+        assert_eq!(add.jwks, Some(PathBuf::from("f")));
+    }
+
+    #[test]
+    fn a_client_is_a_member_of_staff_or_speaks_for_them_never_both() {
+        let base = "livewell client add --id a --organization TESTLW --scope system/Task.rs --jwks f";
+        assert!(parse(&format!("{base} --staff PractitionerRole/c1")).is_ok());
+        assert!(parse(&format!("{base} --speaks-for-staff")).is_ok());
+        assert!(parse(&format!("{base} --staff PractitionerRole/c1 --speaks-for-staff")).is_err());
+        for bad in ["Practitioner/c1", "PractitionerRole/", "PractitionerRole/a/b"] {
+            assert!(parse(&format!("{base} --staff {bad}")).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn load_needs_a_file_and_takes_several() {
+        assert!(parse("livewell load").is_err());
+        let Command::Load(load) = parse("livewell load a.json b.ndjson --config c.toml").unwrap() else { panic!() };
+        assert_eq!(load.files.len(), 2);
+        assert_eq!(load.settings.file(), Some(PathBuf::from("c.toml")));
+    }
+
+    #[test]
+    fn every_command_parses_and_knows_its_settings() {
+        for line in [
+            "serve",
+            "migrate",
+            "check",
+            "load f",
+            "client list",
+            "client disable a",
+            "delivery list",
+            "delivery list --state no-route --practice TESTGP1",
+            "delivery show d1",
+            "delivery replay d1",
+            "delivery cancel d1 --reason moved",
+            "audit verify",
+        ] {
+            let command = parse(&format!("livewell {line} --config c.toml --profiles p")).unwrap();
+            let settings = command.settings().unwrap();
+            assert_eq!(
+                (settings.file(), settings.profiles.clone()),
+                (Some("c.toml".into()), Some("p".into())),
+                "{line}"
+            );
+        }
+    }
+
+    #[test]
+    fn every_command_is_explained() {
+        fn explained(command: &clap::Command) {
+            assert!(command.get_about().is_some(), "{}", command.get_name());
+            for argument in command.get_arguments() {
+                assert!(argument.get_help().is_some(), "{} {}", command.get_name(), argument.get_id());
+            }
+            command.get_subcommands().for_each(explained);
+        }
+        explained(&Cli::command());
+    }
+}

@@ -1,0 +1,293 @@
+//! The settings, on one page: every key, its unit, its default.
+//!
+//! Defaults, then a TOML file, then environment variables `LIVEWELL_SECTION_KEY` (`LIVEWELL_HTTP_LISTEN`); the later
+//! wins. An unknown key is an error: a misspelt setting must not pass in silence.
+//! `deploy/livewell.example.toml` shows every key with its default, and a test holds the two together.
+
+mod load;
+mod validate;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+pub use load::ConfigError;
+
+/// All settings.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    pub database: Database,
+    pub http: Http,
+    pub service: Service,
+    pub auth: Auth,
+    pub delivery: Delivery,
+    pub pathway: Pathway,
+    pub profiles: Profiles,
+    pub limits: Limits,
+    pub telemetry: Telemetry,
+}
+
+/// `[database]`: where everything is kept.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Database {
+    /// `sqlite:FILE` or `postgres://USER:PASSWORD@HOST/NAME`. Default `sqlite:livewell.db`, in the current folder.
+    pub url: DatabaseUrl,
+}
+
+/// `[http]`: the front door.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Http {
+    /// Address and port to listen on. Default `127.0.0.1:8080`; port 0 takes a free one. TLS is the business of a proxy.
+    pub listen: SocketAddr,
+    /// The origin that callers use, without `/fhir`: it goes into `Location`, links and the audience of tokens.
+    /// Default `http://<listen>`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub base_url: Option<String>,
+    /// Connections served at once; the next wait to be accepted. Default 2048. Each takes a file descriptor.
+    pub max_connections: usize,
+    /// Requests worked on at once; the next are answered 503 with `Retry-After`. Default 512.
+    pub max_requests: usize,
+    /// Seconds in which a request's head must arrive; also how long HTTP/1 keeps an idle connection. Default 10.
+    pub header_seconds: u64,
+    /// Seconds in which a request's body must arrive. Default 30.
+    pub body_seconds: u64,
+    /// Seconds after which a caller is answered 503 though the work goes on. Default 30.
+    pub request_seconds: u64,
+    /// Seconds that a stop waits for requests under way. Default 25.
+    pub drain_seconds: u64,
+}
+
+/// `[service]`: who runs this service.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Service {
+    /// ODS code of the Live Well organisation. No default; without it no client counts as Live Well's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub organization: Option<String>,
+}
+
+/// `[auth]`: tokens and keys.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Auth {
+    /// Seconds an access token lives. Default and maximum 300 (SMART Backend Services: "SHOULD NOT exceed five minutes").
+    pub token_seconds: u64,
+    /// PEM file (PKCS#8, EC P-384) with the private key that signs what the service sends.
+    /// Default: a key made at first start and kept in the database.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signing_key: Option<PathBuf>,
+}
+
+/// `[delivery]`: what leaves for practices and subscribers.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Delivery {
+    /// Whether plain http, loopback and private addresses may be called (practices, subscriptions, key sets).
+    /// Default false; true is for tests and demonstrations.
+    pub allow_private_addresses: bool,
+    /// Deliveries sent at once. Default 8.
+    pub workers: usize,
+    /// `[delivery.practice.<ODS>]`: what differs for one practice, by its ODS code.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub practice: BTreeMap<String, Practice>,
+}
+
+/// `[delivery.practice.<ODS>]`.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Practice {
+    /// The client id under which that practice's system knows this service. Default `livewell`.
+    pub client_id: String,
+}
+
+/// `[pathway]`: clinical policy that differs between places.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Pathway {
+    /// Which published cut-offs turn a PAM score into a level. Default `B`.
+    pub pam_cut_offs: PamCutOffs,
+    /// What becomes of an NHS number whose check digit is wrong. Default `strict`.
+    pub nhs_number: NhsNumberPolicy,
+}
+
+/// The published level cut-offs of PAM-13, which differ for scores from 67.1 to 72.4.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub enum PamCutOffs {
+    /// Level 3 to 67.0, level 4 from 67.1 (older papers, e.g. PMC5665291).
+    A,
+    /// Level 3 to 72.4, level 4 from 72.5 (current).
+    #[default]
+    B,
+}
+
+/// What becomes of an NHS number whose check digit is wrong.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NhsNumberPolicy {
+    /// The resource is refused.
+    #[default]
+    Strict,
+    /// It is kept as sent and flagged, and identifies nobody.
+    Lenient,
+}
+
+/// `[profiles]`: the FHIR conformance resources.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Profiles {
+    /// Folder whose files replace or add to the embedded ones, by canonical URL. No default: the embedded ones alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dir: Option<PathBuf>,
+    /// What becomes of a resource that is valid R4 but breaks a profile that it claims. Default `flag`.
+    pub mode: ProfileMode,
+}
+
+/// What becomes of a resource that breaks a profile that it claims.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ProfileMode {
+    /// Accepted; the answer says what is wrong as warnings.
+    #[default]
+    Flag,
+    /// Refused with 422.
+    Enforce,
+}
+
+/// `[limits]`: how big a request may be. Over it the answer is 413 or 422 and says the limit.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Bytes of a body. Default 8000000.
+    pub bytes: usize,
+    /// JSON values (objects, arrays, strings, numbers, ...) in a body, since each takes far more memory than text.
+    /// Default 500000.
+    pub values: usize,
+    /// Entries of a Bundle. Default 5000.
+    pub entries: usize,
+    /// Levels of nesting. Default 64.
+    pub depth: usize,
+    /// Issues told in one answer; the rest are counted. Default 100.
+    pub issues: usize,
+}
+
+/// `[telemetry]`: the log on standard error.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Telemetry {
+    /// `pretty` for people, `json` for machines. Default `pretty`.
+    pub format: LogFormat,
+    /// `error`, `warn`, `info`, `debug`, `trace`, or a filter such as `info,livewell::worker=debug`. Default `info`.
+    pub level: String,
+}
+
+/// How a log line looks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    #[default]
+    Pretty,
+    Json,
+}
+
+/// A database URL, which prints without its password.
+#[derive(Clone, PartialEq, Deserialize, Serialize)]
+#[serde(transparent)]
+pub struct DatabaseUrl(pub String);
+
+impl Default for DatabaseUrl {
+    fn default() -> DatabaseUrl {
+        DatabaseUrl("sqlite:livewell.db".to_owned())
+    }
+}
+
+/// The URL with `[redacted]` for the password and for any parameters, which can hold one too.
+impl fmt::Display for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (url, parameters) = match self.0.split_once('?') {
+            Some((url, _)) if url.starts_with("postgres") => (url, "?[redacted]"),
+            _ => (self.0.as_str(), ""),
+        };
+        // A password may itself hold `@` unescaped: the host starts after the last one.
+        let hidden = url.split_once("://").and_then(|(scheme, rest)| {
+            let (user, host) = rest.rsplit_once('@')?;
+            let (name, _) = user.split_once(':')?;
+            Some(format!("{scheme}://{name}:[redacted]@{host}"))
+        });
+        write!(f, "{}{parameters}", hidden.as_deref().unwrap_or(url))
+    }
+}
+
+impl fmt::Debug for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{self}\"")
+    }
+}
+
+impl Default for Http {
+    fn default() -> Http {
+        Http {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            base_url: None,
+            max_connections: 2048,
+            max_requests: 512,
+            header_seconds: 10,
+            body_seconds: 30,
+            request_seconds: 30,
+            drain_seconds: 25,
+        }
+    }
+}
+
+impl Http {
+    /// The origin that callers use, without a trailing slash: `base_url`, or else `http://` and `bound`, the address
+    /// that was bound (which differs from `listen` when its port is 0).
+    pub fn origin(&self, bound: SocketAddr) -> String {
+        match &self.base_url {
+            Some(url) => url.trim_end_matches('/').to_owned(),
+            None => format!("http://{bound}"),
+        }
+    }
+}
+
+impl Default for Auth {
+    fn default() -> Auth {
+        Auth { token_seconds: 300, signing_key: None }
+    }
+}
+
+impl Default for Delivery {
+    fn default() -> Delivery {
+        Delivery { allow_private_addresses: false, workers: 8, practice: BTreeMap::new() }
+    }
+}
+
+impl Default for Practice {
+    fn default() -> Practice {
+        Practice { client_id: "livewell".to_owned() }
+    }
+}
+
+impl Delivery {
+    /// The client id under which the practice with `ods` knows this service.
+    pub fn client_id(&self, ods: &str) -> &str {
+        self.practice.get(ods).map_or("livewell", |practice| &practice.client_id)
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits { bytes: 8_000_000, values: 500_000, entries: 5_000, depth: 64, issues: 100 }
+    }
+}
+
+impl Default for Telemetry {
+    fn default() -> Telemetry {
+        Telemetry { format: LogFormat::Pretty, level: "info".to_owned() }
+    }
+}

@@ -1,0 +1,53 @@
+//! Is a resource valid R4: structure, cardinality, formats, required codes, references, invariants.
+//!
+//! One walk over the JSON tree against tables made from HL7's definitions. Nothing is allocated for what is valid.
+//! Profiles (UK Core, our own) are checked on top, each differential of the chain by itself: [`Profiles`].
+
+mod binding;
+mod bundle;
+mod invariants;
+mod narrative;
+mod place;
+mod presence;
+mod primitive;
+mod profile;
+mod scope;
+mod tables;
+mod walk;
+
+use place::Place;
+use walk::Walk;
+
+pub use profile::Profiles;
+
+use super::{Issue, Resource};
+
+/// All issues found in a resource against base R4, at most `max`; empty: valid.
+///
+/// Goes into contained resources, `Bundle.entry.resource` and `Parameters.parameter.resource`. The expression of an
+/// issue is the whole FHIRPath from the root: `Bundle.entry[2].resource.name[0].given[1]`,
+/// `Observation.value.ofType(Quantity)`. Not checked: what a reference resolves to, terminology beyond the required
+/// value sets that can be listed, duplicate keys (the reader's).
+pub fn check(resource: &Resource, max: usize) -> Vec<Issue> {
+    let mut walk = Walk::new(max);
+    walk.resource(resource.value(), &Place::root(root_name(resource.kind())));
+    walk.found.into_issues()
+}
+
+/// Whether R4 has a resource type of this name; the abstract `Resource` and `DomainResource` are none.
+pub fn is_resource_type(name: &str) -> bool {
+    tables::tables().resource(name).is_some()
+}
+
+/// The names of all R4 resource types, in alphabetical order.
+pub fn resource_types() -> impl Iterator<Item = &'static str> {
+    tables::tables().resources().map(|t| t.name)
+}
+
+/// What an expression begins with: the type, unless the message made it up.
+fn root_name(kind: &str) -> &str {
+    if is_resource_type(kind) { kind } else { "Resource" }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,215 @@
+//! Profiles on top of base R4: each differential of the chain is checked by itself, so no snapshots are needed.
+
+mod overlay;
+mod slicing;
+mod tree;
+mod value_set;
+
+use std::collections::{HashMap, HashSet};
+
+use serde_json::{Map, Value};
+
+use super::place::{Findings, Place};
+use super::root_name;
+use crate::fhir::{Issue, IssueCode, Resource};
+use overlay::Overlay;
+use tree::{Node, without_version};
+use value_set::ValueSets;
+
+/// StructureDefinitions, ValueSets and CodeSystems, ready to check resources against.
+#[derive(Default)]
+pub struct Profiles {
+    profiles: HashMap<String, Profile>,
+    value_sets: ValueSets,
+}
+
+/// One profile or extension.
+struct Profile {
+    canonical: String,
+    /// What it is called in a text: the last part of its canonical.
+    name: String,
+    of_type: String,
+    base: Option<String>,
+    root: Node,
+}
+
+/// A profile and those it is based on, nearest first, as far as they are known.
+type Chain<'a> = Vec<&'a Profile>;
+
+impl Profiles {
+    /// Takes the StructureDefinitions (profiles and extensions), ValueSets and CodeSystems; other resources are ignored.
+    /// A base, value set or code system that is not among them is no error: what it would say is not checked.
+    pub fn from_resources(resources: impl IntoIterator<Item = Resource>) -> Profiles {
+        let (mut read, mut value_sets, mut code_systems) = (HashMap::new(), Vec::new(), Vec::new());
+        for resource in resources {
+            match resource.kind() {
+                "StructureDefinition" => {
+                    if let Some(profile) = Profile::read(resource.value()) {
+                        read.insert(profile.canonical.clone(), profile);
+                    }
+                }
+                "ValueSet" => value_sets.push(resource.into_value()),
+                "CodeSystem" => code_systems.push(resource.into_value()),
+                _ => {}
+            }
+        }
+        let mut profiles = Profiles { profiles: read, value_sets: ValueSets::of(&value_sets, &code_systems) };
+        profiles.resolve_slices();
+        profiles
+    }
+
+    /// Whether a profile or extension of this canonical is among the definitions; a `|version` is ignored.
+    pub fn knows(&self, canonical: &str) -> bool {
+        self.profiles.contains_key(without_version(canonical))
+    }
+
+    /// The issues of a resource against a profile and the profiles it is based on, at most `max`.
+    ///
+    /// Base R4 is not checked here (see [`super::check`]). Every extension in the resource whose url is known is
+    /// checked against its definition; an unknown one is no error. An unknown profile gives no issues: ask [`Profiles::knows`].
+    pub fn check(&self, canonical: &str, resource: &Resource, max: usize) -> Vec<Issue> {
+        let mut found = Findings::new(max);
+        let at = Place::root(root_name(resource.kind()));
+        let of_type = self.profiles.get(without_version(canonical)).map(|p| p.of_type.as_str());
+        match (of_type, resource.value()) {
+            (Some(of_type), _) if of_type != resource.kind() => {
+                let text = format!("This profile is for {of_type} resources.");
+                found.error(IssueCode::Structure, &at, text);
+            }
+            (_, Value::Object(fields)) => {
+                self.check_object(canonical, fields, &at, &mut found);
+                self.extensions_below(resource.value(), &at, &mut found);
+            }
+            _ => {}
+        }
+        found.into_issues()
+    }
+
+    /// An object against a profile and those it is based on.
+    fn check_object(&self, canonical: &str, fields: &Map<String, Value>, at: &Place<'_>, found: &mut Findings) {
+        for profile in self.chain(canonical) {
+            Overlay { profiles: self, profile, found: &mut *found }.children(&profile.root.children, fields, at);
+        }
+    }
+
+    /// Every known extension below a value, against its definition.
+    fn extensions_below(&self, value: &Value, at: &Place<'_>, found: &mut Findings) {
+        let Value::Object(fields) = value else { return };
+        for (key, below) in fields {
+            if found.full() {
+                return;
+            }
+            let name = key.strip_prefix('_').unwrap_or(key);
+            let place = at.child(name);
+            match below {
+                Value::Array(items) if matches!(name, "extension" | "modifierExtension") => {
+                    self.extensions(items, &place, found);
+                }
+                Value::Array(items) => {
+                    for (index, item) in items.iter().enumerate() {
+                        self.extensions_below(item, &place.item(index), found);
+                    }
+                }
+                _ => self.extensions_below(below, &place, found),
+            }
+        }
+    }
+
+    fn extensions(&self, items: &[Value], at: &Place<'_>, found: &mut Findings) {
+        let mut counts: HashMap<&str, u64> = HashMap::new();
+        for (index, item) in items.iter().enumerate() {
+            if found.full() {
+                return;
+            }
+            let place = at.item(index);
+            let url = item.get("url").and_then(Value::as_str).unwrap_or_default();
+            if let (Some(definition), Some(fields)) = (self.profiles.get(url), item.as_object()) {
+                let count = counts.entry(url).or_default();
+                *count += 1;
+                if definition.root.max.is_some_and(|max| *count > max) {
+                    let text =
+                        format!("The extension {} is repeated more often than its definition allows.", definition.name);
+                    found.error(IssueCode::Structure, &place, text);
+                }
+                self.check_object(url, fields, &place, found);
+            }
+            self.extensions_below(item, &place, found);
+        }
+    }
+
+    /// Whether a resource of this type can be what a target profile asks for; an unknown profile may be any.
+    fn may_be(&self, target: &str, resource_type: &str) -> bool {
+        match self.profiles.get(target) {
+            Some(profile) => profile.of_type == resource_type,
+            None => {
+                let tail = target.rsplit('/').next().unwrap_or(target);
+                let base = target.starts_with("http://hl7.org/fhir/StructureDefinition/");
+                tail == resource_type || tail == "Resource" || !(base && super::is_resource_type(tail))
+            }
+        }
+    }
+
+    fn chain(&self, canonical: &str) -> Chain<'_> {
+        let mut chain: Chain<'_> = Vec::new();
+        let mut next = self.profiles.get(without_version(canonical));
+        while let Some(profile) = next.filter(|p| !chain.iter().any(|c| c.canonical == p.canonical)) {
+            chain.push(profile);
+            next = profile.base.as_deref().and_then(|base| self.profiles.get(base));
+        }
+        chain
+    }
+
+    /// Works out how each slice is told apart, with the help of the profiles its profile is based on.
+    fn resolve_slices(&mut self) {
+        let mut resolved = HashMap::new();
+        let mut continued = HashSet::new();
+        for canonical in self.profiles.keys() {
+            let chain = self.chain(canonical);
+            let Some(profile) = chain.first() else { continue };
+            profile.root.each(&mut |node| {
+                if chain.iter().skip(1).any(|p| p.root.find(&node.id).is_some_and(|n| !n.slices.is_empty())) {
+                    continued.insert((canonical.clone(), node.id.clone()));
+                }
+                let slicing = (!node.slices.is_empty()).then(|| slicing::of(node, &chain)).flatten();
+                for slice in &node.slices {
+                    if let Some(slicing) = &slicing {
+                        let tests = slicing::tests(slice, slicing, &chain);
+                        resolved.insert((canonical.clone(), slice.node.id.clone()), tests);
+                    }
+                }
+            });
+        }
+        for (canonical, profile) in &mut self.profiles {
+            profile.root.each_mut(&mut |node| {
+                // Slices that a base profile named are allowed too, so the list is not closed to those named here.
+                if let Some(slicing) = &mut node.slicing {
+                    slicing.closed &= !continued.contains(&(canonical.clone(), node.id.clone()));
+                }
+                for slice in &mut node.slices {
+                    slice.tests = resolved.remove(&(canonical.clone(), slice.node.id.clone())).unwrap_or_default();
+                }
+            });
+        }
+    }
+}
+
+impl Profile {
+    /// A profile or extension; nothing for a StructureDefinition that defines a type or a logical model.
+    fn read(definition: &Value) -> Option<Profile> {
+        let text = |name: &str| definition.get(name).and_then(Value::as_str);
+        if text("derivation") == Some("specialization") || text("kind") == Some("logical") {
+            return None;
+        }
+        let canonical = text("url")?;
+        Some(Profile {
+            canonical: canonical.to_owned(),
+            name: canonical.rsplit('/').next().unwrap_or(canonical).to_owned(),
+            of_type: text("type")?.to_owned(),
+            base: text("baseDefinition").map(|base| without_version(base).to_owned()),
+            root: Node::of(definition)?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

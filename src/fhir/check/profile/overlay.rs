@@ -1,0 +1,268 @@
+//! One differential against one resource: only what the profile adds is looked at here.
+
+use serde_json::{Map, Value};
+
+use super::super::place::{Findings, Place, listed};
+use super::super::scope::relative_type;
+use super::slicing::{self, Belongs};
+use super::tree::{Node, Slice, TypeRule};
+use super::value_set::Membership;
+use super::{Profile, Profiles};
+use crate::fhir::IssueCode;
+
+/// A profile at work.
+pub(super) struct Overlay<'a> {
+    pub(super) profiles: &'a Profiles,
+    pub(super) profile: &'a Profile,
+    pub(super) found: &'a mut Findings,
+}
+
+/// One occurrence of an element.
+#[derive(Clone, Copy)]
+struct Item<'v> {
+    /// Absent where a primitive has only a companion.
+    value: Option<&'v Value>,
+    companion: Option<&'v Value>,
+    /// The type a choice was sent as, as its name writes it (`DateTime`).
+    of_type: Option<&'v str>,
+    index: Option<usize>,
+}
+
+impl<'v> Item<'v> {
+    /// The object that holds the children: the value itself, or the companion of a primitive.
+    fn fields(&self) -> Option<&'v Map<String, Value>> {
+        self.value.and_then(Value::as_object).or_else(|| self.companion.and_then(Value::as_object))
+    }
+
+    fn place<'a>(&self, at: &'a Place<'a>, node: &'a Node) -> Place<'a>
+    where
+        'v: 'a,
+    {
+        let place = match self.of_type {
+            Some(of_type) => at.choice(&node.name, of_type),
+            None => at.child(&node.name),
+        };
+        self.index.map_or(place, |index| place.item(index))
+    }
+}
+
+impl Overlay<'_> {
+    /// The rules on the elements of an object.
+    pub(super) fn children(&mut self, nodes: &[Node], fields: &Map<String, Value>, at: &Place<'_>) {
+        for node in nodes {
+            if self.found.full() {
+                return;
+            }
+            let items = items(node, fields);
+            self.count(node, None, (items.len(), items.len()), at);
+            for item in &items {
+                self.item(node, *item, &item.place(at, node));
+            }
+            if !node.slices.is_empty() {
+                self.slices(node, &items, at);
+            }
+        }
+    }
+
+    /// Minimum and maximum, of the whole element or of one slice of it, against how many there are at least and at most.
+    fn count(&mut self, node: &Node, slice: Option<&Slice>, (least, most): (usize, usize), at: &Place<'_>) {
+        let wide = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+        let (least, most) = (wide(least), wide(most));
+        let (name, by) = (&node.name, &self.profile.name);
+        let what = slice.map_or_else(|| name.clone(), |slice| format!("{name} (slice {})", slice.name));
+        let place = at.child(name);
+        if most < node.min {
+            let text = format!("{what} is required at least {} time(s) by the profile {by}.", node.min);
+            self.found.error(IssueCode::Required, &place, text);
+        }
+        match node.max {
+            Some(0) if least > 0 => {
+                self.found.error(IssueCode::Structure, &place, format!("{what} is not used in the profile {by}."));
+            }
+            Some(max) if least > max => {
+                let text = format!("{what} is allowed at most {max} time(s) by the profile {by}.");
+                self.found.error(IssueCode::Structure, &place, text);
+            }
+            _ => {}
+        }
+    }
+
+    /// The rules on one occurrence of an element.
+    fn item(&mut self, node: &Node, item: Item<'_>, at: &Place<'_>) {
+        let by = &self.profile.name;
+        if let Some(value) = item.value {
+            if node.fixed.as_ref().is_some_and(|fixed| fixed != value) {
+                let must = node.fixed.as_ref().and_then(Value::as_str).map_or_else(String::new, |f| format!(": {f}"));
+                self.found.error(
+                    IssueCode::Value,
+                    at,
+                    format!("{} has a fixed value in the profile {by}{must}.", node.name),
+                );
+            }
+            if node.pattern.as_ref().is_some_and(|pattern| !fits(value, pattern)) {
+                let text = format!("{} does not have the content that the profile {by} fixes.", node.name);
+                self.found.error(IssueCode::Value, at, text);
+            }
+            if let (Some(max), Some(text)) = (node.max_length, value.as_str())
+                && u64::try_from(text.chars().count()).is_ok_and(|length| length > max)
+            {
+                let text = format!("{} has at most {max} characters in the profile {by}.", node.name);
+                self.found.error(IssueCode::Value, at, text);
+            }
+            if let Some(set) = &node.required_value_set {
+                self.binding(node, set, value, at);
+            }
+            if !node.types.is_empty() {
+                self.types(node, item, value, at);
+            }
+        }
+        if !node.children.is_empty() {
+            match item.fields() {
+                Some(fields) => self.children(&node.children, fields, at),
+                None => self.children(&node.children, &Map::new(), at),
+            }
+        }
+    }
+
+    fn binding(&mut self, node: &Node, set: &str, value: &Value, at: &Place<'_>) {
+        let bindable = value.is_string() || value.is_object();
+        if bindable && self.profiles.value_sets.holds(set, value) == Membership::Foreign {
+            let by = &self.profile.name;
+            let text = match self.profiles.value_sets.told(set) {
+                Some(codes) => format!("{} must be one of: {codes} (profile {by}).", node.name),
+                None => format!("{} must have a code of the value set {set} (profile {by}).", node.name),
+            };
+            self.found.error(IssueCode::CodeInvalid, at, text);
+        }
+    }
+
+    /// The type of a choice or an inner resource, the profile of a datatype, and what a reference may point to.
+    fn types(&mut self, node: &Node, item: Item<'_>, value: &Value, at: &Place<'_>) {
+        let by = &self.profile.name;
+        let resource_type = value.get("resourceType").and_then(Value::as_str);
+        let found = item.of_type.or(resource_type);
+        let allowed = |t: &&TypeRule| {
+            found.is_none_or(|found| {
+                same_type(&t.code, found) || matches!(t.code.as_str(), "Resource" | "DomainResource")
+            })
+        };
+        let rules: Vec<&TypeRule> = node.types.iter().filter(allowed).collect();
+        if rules.is_empty() {
+            let names = listed(node.types.iter().map(|t| t.code.as_str()));
+            let text = format!("{} is one of these types in the profile {by}: {names}.", node.name);
+            return self.found.error(IssueCode::Structure, at, text);
+        }
+        let targets: Vec<&str> = rules.iter().flat_map(|r| &r.targets).map(String::as_str).collect();
+        if rules.iter().all(|r| r.code == "Reference" && !r.targets.is_empty())
+            && let Some(evident) = evident_target(value)
+            && !targets.iter().any(|t| self.profiles.may_be(t, evident))
+        {
+            let names = listed(targets.iter().map(|t| t.rsplit('/').next().unwrap_or(t)));
+            let text = format!("{} can refer to these in the profile {by}: {names}.", node.name);
+            return self.found.error(IssueCode::Structure, at, text);
+        }
+        // Extensions are checked against their own definitions wherever they are, so not again here.
+        if let [TypeRule { code, profiles, .. }] = rules.as_slice()
+            && let [canonical] = profiles.as_slice()
+            && code != "Extension"
+            && let Some(fields) = value.as_object()
+        {
+            self.profiles.check_object(canonical, fields, at, self.found);
+        }
+    }
+
+    /// Which items belong to which slice, how many, and what each slice says of its items.
+    fn slices(&mut self, node: &Node, items: &[Item<'_>], at: &Place<'_>) {
+        let sets = &self.profiles.value_sets;
+        let mut strangers = vec![true; items.len()];
+        for slice in &node.slices {
+            let (mut certain, mut possible) = (0, 0);
+            for (item, stranger) in items.iter().zip(&mut strangers) {
+                if self.found.full() {
+                    return;
+                }
+                let Some(value) = item.value else { continue };
+                let belongs = slicing::belongs(&slice.tests, value, item.of_type, sets);
+                if belongs != Belongs::No {
+                    *stranger = false;
+                    possible += 1;
+                }
+                if belongs == Belongs::Yes {
+                    certain += 1;
+                    self.item(&slice.node, *item, &item.place(at, node));
+                }
+            }
+            // What may belong is enough for the minimum; only what certainly belongs counts against the maximum.
+            self.count(&slice.node, Some(slice), (certain, possible), at);
+        }
+        if node.slicing.as_ref().is_some_and(|s| s.closed) {
+            for (item, _) in items.iter().zip(strangers).filter(|(_, stranger)| *stranger) {
+                let names = listed(node.slices.iter().map(|s| s.name.as_str()));
+                let text =
+                    format!("The profile {} allows only these slices of {}: {names}.", self.profile.name, node.name);
+                self.found.error(IssueCode::Structure, &item.place(at, node), text);
+            }
+        }
+    }
+}
+
+/// The occurrences of an element in an object.
+fn items<'v>(node: &Node, fields: &'v Map<String, Value>) -> Vec<Item<'v>> {
+    if !node.choice {
+        return occurrences(fields.get(&node.name), fields.get(&node.companion), None);
+    }
+    let mut items = Vec::new();
+    for (key, value) in fields {
+        let (plain, is_companion) = key.strip_prefix('_').map_or((key.as_str(), false), |plain| (plain, true));
+        let Some(of_type) = plain.strip_prefix(node.name.as_str()) else { continue };
+        if !of_type.starts_with(char::is_uppercase) {
+            continue;
+        }
+        match is_companion {
+            false => items.extend(occurrences(Some(value), fields.get(&format!("_{key}")), Some(of_type))),
+            true if !fields.contains_key(plain) => items.extend(occurrences(None, Some(value), Some(of_type))),
+            true => {}
+        }
+    }
+    items
+}
+
+fn occurrences<'v>(value: Option<&'v Value>, companion: Option<&'v Value>, of_type: Option<&'v str>) -> Vec<Item<'v>> {
+    let values = value.and_then(Value::as_array);
+    let companions = companion.and_then(Value::as_array);
+    if values.is_none() && companions.is_none() {
+        let there = value.is_some() || companion.is_some();
+        return there.then_some(Item { value, companion, of_type, index: None }).into_iter().collect();
+    }
+    let length = values.map_or(0, Vec::len).max(companions.map_or(0, Vec::len));
+    let at = |list: Option<&'v Vec<Value>>, index: usize| list.and_then(|l| l.get(index)).filter(|v| !v.is_null());
+    (0..length)
+        .map(|index| Item { value: at(values, index), companion: at(companions, index), of_type, index: Some(index) })
+        .collect()
+}
+
+/// Whether a value has at least what a pattern has (ElementDefinition.pattern[x]).
+pub(super) fn fits(value: &Value, pattern: &Value) -> bool {
+    match (value, pattern) {
+        (Value::Object(value), Value::Object(pattern)) => {
+            pattern.iter().all(|(key, wanted)| value.get(key).is_some_and(|found| fits(found, wanted)))
+        }
+        (Value::Array(value), Value::Array(pattern)) => {
+            pattern.iter().all(|wanted| value.iter().any(|found| fits(found, wanted)))
+        }
+        _ => value == pattern,
+    }
+}
+
+/// Whether a type is the one a choice name ends with: `dateTime` and `DateTime`.
+pub(super) fn same_type(code: &str, found: &str) -> bool {
+    let (mut code, mut found) = (code.chars(), found.chars());
+    let first = |c: Option<char>| c.map(|c| c.to_ascii_uppercase());
+    first(code.next()) == first(found.next()) && code.eq(found)
+}
+
+/// The type of what a reference points to, where the reference itself says it.
+fn evident_target(reference: &Value) -> Option<&str> {
+    let text = |name: &str| reference.get(name).and_then(Value::as_str);
+    text("reference").and_then(relative_type).or_else(|| text("type")).filter(|t| super::super::is_resource_type(t))
+}

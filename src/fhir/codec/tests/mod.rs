@@ -1,0 +1,4 @@
+//! Both formats together.
+
+mod hostile;
+mod published;

@@ -1,0 +1,286 @@
+//! Deliveries: what leaves, in order for a person at a practice, leased to one worker at a time.
+
+use serde::{Deserialize, Serialize};
+
+use super::sql::Query;
+use super::{At, StoreError, Tx};
+
+/// One resource that a delivery carries.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeliveryItem {
+    pub kind: String,
+    pub id: String,
+    pub version: i64,
+}
+
+/// A delivery to be queued.
+pub struct NewDelivery {
+    pub id: String,
+    /// ODS code, '' while no practice is known.
+    pub practice: String,
+    pub person: String,
+    pub referral: String,
+    pub items: Vec<DeliveryItem>,
+    /// Who recorded it (`PractitionerRole/id`), '' for a system.
+    pub author: String,
+    /// A state of `pathway::delivery`.
+    pub state: &'static str,
+    /// Why it waits, '' when it does not.
+    pub why: &'static str,
+    pub due_at: At,
+    pub created_at: At,
+}
+
+/// A delivery as it stands.
+#[derive(Clone, sqlx::FromRow)]
+pub struct DeliveryRow {
+    pub id: String,
+    pub practice: String,
+    pub person: String,
+    pub referral: String,
+    /// Its place among those for the same person at the same practice.
+    pub place: i64,
+    /// JSON list of [`DeliveryItem`].
+    pub items: String,
+    /// Who recorded it (`PractitionerRole/id`), '' for a system.
+    pub author: String,
+    pub state: String,
+    /// Why it is in this state; never patient data.
+    pub why: String,
+    /// Failures since `queued_at`: the place in the retry schedule.
+    pub failures: i64,
+    /// When this run of the retry schedule began.
+    pub queued_at: At,
+    pub created_at: At,
+    pub due_at: At,
+    pub attempts: i64,
+    /// Fencing number: grows with every lease, and every concluding write must name it.
+    pub lease: i64,
+    pub lease_until: At,
+    pub settled_at: Option<At>,
+}
+
+/// A delivery in the hands of one worker until `lease_until`.
+pub type Leased = DeliveryRow;
+
+/// What one attempt came to.
+#[derive(Clone, sqlx::FromRow)]
+pub struct AttemptRow {
+    pub delivery: String,
+    pub number: i64,
+    pub at: At,
+    pub duration_ms: i64,
+    pub verdict: String,
+    pub why: String,
+    /// The practice's answer, redacted.
+    pub answer: String,
+}
+
+/// The copy a practice holds of something we recorded.
+#[derive(Clone, sqlx::FromRow)]
+pub struct PracticeCopyRow {
+    pub practice: String,
+    /// `Encounter/<our id>`.
+    pub record: String,
+    /// `Encounter/<the practice's id>`.
+    pub practice_reference: String,
+    pub practice_version: String,
+    pub our_version: i64,
+}
+
+impl DeliveryRow {
+    /// The resources it carries.
+    pub fn items(&self) -> Result<Vec<DeliveryItem>, StoreError> {
+        serde_json::from_str(&self.items).map_err(|error| StoreError::Corrupt {
+            table: "delivery",
+            id: self.id.clone(),
+            why: format!("items: {error}"),
+        })
+    }
+}
+
+impl Tx {
+    /// Queues a delivery behind those for the same person at the same practice.
+    pub async fn insert_delivery(&mut self, new: &NewDelivery) -> Result<(), StoreError> {
+        let items = serde_json::to_string(&new.items).expect("items are plain strings and numbers");
+        sql!(
+            self,
+            execute,
+            "insert into delivery (id, practice, person, referral, place, items, author, state, why, failures, \
+             queued_at, created_at, due_at, attempts, lease, lease_until) \
+             select $1, $2, $3, $4, coalesce(max(d.place), 0) + 1, $5, $6, $7, $8, 0, $9, $9, $10, 0, 0, 0 \
+             from delivery d where d.practice = $2 and d.person = $3",
+            &new.id,
+            &new.practice,
+            &new.person,
+            &new.referral,
+            &items,
+            &new.author,
+            new.state,
+            new.why,
+            new.created_at,
+            new.due_at
+        )?;
+        Ok(())
+    }
+
+    /// Takes up to `limit` deliveries that are due, the first of each person at each practice only, until `until`.
+    /// A lease that lapsed is taken like any other: a worker that died loses nothing.
+    pub async fn lease_deliveries(&mut self, now: At, until: At, limit: i64) -> Result<Vec<Leased>, StoreError> {
+        sql!(
+            self,
+            fetch_all,
+            {
+                sqlite: "update delivery set lease = lease + 1, attempts = attempts + 1, lease_until = $1 \
+                    where id in (select d.id from delivery d \
+                    where d.settled_at is null and d.due_at <= $2 and d.lease_until <= $2 \
+                    and not exists (select 1 from delivery e where e.practice = d.practice and e.person = d.person \
+                    and e.place < d.place and e.settled_at is null) order by d.due_at, d.id limit $3) \
+                    returning id, practice, person, referral, place, items, author, state, why, failures, queued_at, created_at, due_at, attempts, \
+                    lease, lease_until, settled_at",
+                postgres: "update delivery set lease = lease + 1, attempts = attempts + 1, lease_until = $1 \
+                    where lease_until <= $2 and id in (select d.id from delivery d \
+                    where d.settled_at is null and d.due_at <= $2 and d.lease_until <= $2 \
+                    and not exists (select 1 from delivery e where e.practice = d.practice and e.person = d.person \
+                    and e.place < d.place and e.settled_at is null) order by d.due_at, d.id limit $3 \
+                    for update skip locked) \
+                    returning id, practice, person, referral, place, items, author, state, why, failures, queued_at, created_at, due_at, attempts, \
+                    lease, lease_until, settled_at"
+            },
+            until,
+            now,
+            limit
+        )
+    }
+
+    /// Concludes an attempt: writes `settled`'s state, reason, schedule and times. False when the lease was lost
+    /// meanwhile: the result must then be dropped.
+    pub async fn settle_delivery(&mut self, settled: &Leased) -> Result<bool, StoreError> {
+        let changed = sql!(
+            self,
+            execute,
+            "update delivery set state = $3, why = $4, failures = $5, queued_at = $6, due_at = $7, settled_at = $8, \
+             lease_until = 0 where id = $1 and lease = $2 and settled_at is null",
+            &settled.id,
+            settled.lease,
+            &settled.state,
+            &settled.why,
+            settled.failures,
+            settled.queued_at,
+            settled.due_at,
+            settled.settled_at
+        )?;
+        Ok(changed == 1)
+    }
+
+    /// Writes down what an attempt came to.
+    pub async fn insert_attempt(&mut self, attempt: &AttemptRow) -> Result<(), StoreError> {
+        sql!(
+            self,
+            execute,
+            "insert into delivery_attempt (delivery, number, at, duration_ms, verdict, why, answer) \
+             values ($1, $2, $3, $4, $5, $6, $7)",
+            &attempt.delivery,
+            attempt.number,
+            attempt.at,
+            attempt.duration_ms,
+            &attempt.verdict,
+            &attempt.why,
+            &attempt.answer
+        )?;
+        Ok(())
+    }
+
+    /// The attempts of a delivery, first to last.
+    pub async fn attempts(&mut self, delivery: &str) -> Result<Vec<AttemptRow>, StoreError> {
+        sql!(
+            self,
+            fetch_all,
+            "select delivery, number, at, duration_ms, verdict, why, answer from delivery_attempt \
+             where delivery = $1 order by number",
+            delivery
+        )
+    }
+
+    /// The deliveries of a referral, in the order they were queued.
+    pub async fn deliveries_of_referral(&mut self, referral: &str) -> Result<Vec<DeliveryRow>, StoreError> {
+        sql!(
+            self,
+            fetch_all,
+            "select id, practice, person, referral, place, items, author, state, why, failures, queued_at, created_at, due_at, attempts, lease, \
+             lease_until, settled_at from delivery where referral = $1 order by created_at, id",
+            referral
+        )
+    }
+
+    /// How many deliveries are in each state, and when the oldest unsettled of each was queued.
+    pub async fn delivery_counts(&mut self) -> Result<Vec<(String, i64, At)>, StoreError> {
+        self.rows(Query::new("select state, count(*), min(created_at) from delivery group by state order by state")).await
+    }
+
+    /// Deliveries of a person or (with `person` '') of a practice that wait for a reason.
+    pub async fn waiting_deliveries(
+        &mut self,
+        practice: &str,
+        person: &str,
+        why: &str,
+    ) -> Result<Vec<DeliveryRow>, StoreError> {
+        sql!(
+            self,
+            fetch_all,
+            "select id, practice, person, referral, place, items, author, state, why, failures, queued_at, created_at, \
+             due_at, attempts, lease, lease_until, settled_at from delivery where settled_at is null \
+             and state = 'no-route' and why = $3 and ((practice = $1 and $2 = '') or (person = $2 and $2 <> '')) \
+             order by place",
+            practice,
+            person,
+            why
+        )
+    }
+
+    /// Lets a delivery that waited go, to the practice now known.
+    pub async fn release_delivery(&mut self, id: &str, practice: &str, now: At) -> Result<(), StoreError> {
+        sql!(
+            self,
+            execute,
+            "update delivery set state = 'pending', why = '', failures = 0, queued_at = $3, due_at = $3, practice = $2, \
+             place = (select coalesce(max(d.place), 0) + 1 from delivery d where d.practice = $2 \
+             and d.person = delivery.person and d.id <> $1) \
+             where id = $1 and settled_at is null",
+            id,
+            practice,
+            now
+        )?;
+        Ok(())
+    }
+
+    /// What a practice holds of our record.
+    pub async fn practice_copy(&mut self, practice: &str, record: &str) -> Result<Option<PracticeCopyRow>, StoreError> {
+        sql!(
+            self,
+            fetch_optional,
+            "select practice, record, practice_reference, practice_version, our_version from practice_copy \
+             where practice = $1 and record = $2",
+            practice,
+            record
+        )
+    }
+
+    /// Writes down what a practice now holds.
+    pub async fn put_practice_copy(&mut self, copy: &PracticeCopyRow) -> Result<(), StoreError> {
+        sql!(
+            self,
+            execute,
+            "insert into practice_copy (practice, record, practice_reference, practice_version, our_version) \
+             values ($1, $2, $3, $4, $5) on conflict (practice, record) do update set \
+             practice_reference = excluded.practice_reference, practice_version = excluded.practice_version, \
+             our_version = excluded.our_version",
+            &copy.practice,
+            &copy.record,
+            &copy.practice_reference,
+            &copy.practice_version,
+            copy.our_version
+        )?;
+        Ok(())
+    }
+}

@@ -1,0 +1,51 @@
+//! What can go wrong with the database, as far as callers must tell it apart.
+
+/// A failure of the store. Its text never holds a bound value.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// A unique key is taken: someone else wrote the same thing first.
+    #[error("a unique key is taken")]
+    Conflict,
+    /// The database cannot take the request now; the same request may succeed later.
+    #[error("the database is busy or away")]
+    Unavailable(#[source] Option<sqlx::Error>),
+    /// An earlier statement of the transaction failed, so nothing of it was kept.
+    #[error("the transaction was given up after a failed statement")]
+    Aborted,
+    /// A setting on which durability rests is not as it must be.
+    #[error("{0}")]
+    Settings(String),
+    /// A stored row does not read as what it must be.
+    #[error("{table} {id}: {why}")]
+    Corrupt { table: &'static str, id: String, why: String },
+    #[error("the database refused a migration")]
+    Migration(#[from] sqlx::migrate::MigrateError),
+    #[error("the database failed")]
+    Database(#[source] sqlx::Error),
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> StoreError {
+        match &error {
+            sqlx::Error::Database(inner) if inner.is_unique_violation() => StoreError::Conflict,
+            sqlx::Error::Database(inner) if is_transient(inner.code().as_deref().unwrap_or_default()) => {
+                StoreError::Unavailable(Some(error))
+            }
+            sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::Io(_) | sqlx::Error::WorkerCrashed => {
+                StoreError::Unavailable(Some(error))
+            }
+            _ => StoreError::Database(error),
+        }
+    }
+}
+
+/// Codes after which the same transaction may succeed. SQLite: busy, locked, read-only, I/O, full, cannot open (and
+/// their extended forms). PostgreSQL: serialization failure, deadlock, lock timeout, out of resources, shutdown.
+fn is_transient(code: &str) -> bool {
+    match code.parse::<u32>() {
+        Ok(sqlite) if code.len() < 5 => matches!(sqlite & 0xff, 5 | 6 | 8 | 10 | 13 | 14),
+        _ => {
+            matches!(code, "40001" | "40P01" | "55P03" | "57014") || code.starts_with("53") || code.starts_with("57P") || code.starts_with("08")
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! Persistence: the only room that knows sqlx.
+//!
+//! [`Store`] is the database, [`Tx`] one transaction on it. Every statement is one text that runs on SQLite and on
+//! PostgreSQL through `sql!`; the queries of an area are an `impl Tx` block in the file of its name.
+
+mod at;
+mod error;
+mod postgres;
+mod settings;
+mod sqlite;
+#[macro_use]
+mod sql;
+
+mod audit;
+mod clients;
+mod deliveries;
+mod directory;
+mod filter;
+mod people;
+mod referrals;
+mod resources;
+mod search;
+mod submissions;
+mod tasks;
+
+use std::sync::Arc;
+
+use sqlx::migrate::Migrator;
+
+pub use at::At;
+pub use audit::AuditRow;
+pub use clients::{ClientRow, TokenRow};
+pub use deliveries::{AttemptRow, DeliveryItem, DeliveryRow, Leased, NewDelivery, PracticeCopyRow};
+pub use directory::Practice;
+pub use error::StoreError;
+pub use filter::Sight;
+pub use people::PersonRow;
+pub use referrals::{EpisodeRow, ReferralRow};
+pub use resources::{Belongs, Stored, VersionRow};
+pub use search::{Criterion, Found, Page};
+pub use settings::DatabaseSettings;
+pub use submissions::SubmissionRow;
+pub use tasks::{TaskQuery, TaskRow, WorkOrder};
+
+static MIGRATIONS: Migrator = sqlx::migrate!("src/store/migrations");
+
+/// The database: SQLite in a file, or PostgreSQL.
+#[derive(Clone)]
+pub enum Store {
+    Sqlite(Arc<sqlite::Sqlite>),
+    Postgres(sqlx::PgPool),
+}
+
+/// One transaction. Dropped without [`Tx::commit`], it leaves nothing behind.
+pub struct Tx {
+    pub(crate) conn: Conn,
+    failed: bool,
+}
+
+pub(crate) enum Conn {
+    SqliteRead(sqlx::Transaction<'static, sqlx::Sqlite>),
+    SqliteWrite(sqlite::Unit),
+    Postgres(sqlx::Transaction<'static, sqlx::Postgres>),
+}
+
+impl Store {
+    /// Opens the database a URL names: `sqlite:FILE`, or `postgres://...`. An SQLite file is made where there is none.
+    pub async fn open(settings: &DatabaseSettings) -> Result<Store, StoreError> {
+        if settings.url.starts_with("postgres:") || settings.url.starts_with("postgresql:") {
+            Ok(Store::Postgres(postgres::open(settings).await?))
+        } else {
+            Ok(Store::Sqlite(sqlite::Sqlite::open(settings).await?))
+        }
+    }
+
+    /// Brings the schema up to date. Safe to repeat, and to interrupt.
+    pub async fn migrate(&self) -> Result<(), StoreError> {
+        match self {
+            Store::Sqlite(sqlite) => sqlite.migrate(&MIGRATIONS).await,
+            Store::Postgres(pool) => Ok(MIGRATIONS.run(pool).await?),
+        }
+    }
+
+    /// Reads the settings back on which durability rests; an error says which one is wrong.
+    pub async fn check_settings(&self) -> Result<(), StoreError> {
+        match self {
+            Store::Sqlite(sqlite) => sqlite.check_settings().await,
+            Store::Postgres(pool) => postgres::check_settings(pool).await,
+        }
+    }
+
+    /// A transaction that only reads: one snapshot, never in the way of a writer.
+    pub async fn read(&self) -> Result<Tx, StoreError> {
+        let conn = match self {
+            Store::Sqlite(sqlite) => Conn::SqliteRead(sqlite.read().await?),
+            Store::Postgres(pool) => Conn::Postgres(pool.begin().await?),
+        };
+        Ok(Tx { conn, failed: false })
+    }
+
+    /// A transaction that writes. On SQLite writers take turns and share one durable commit.
+    pub async fn write(&self) -> Result<Tx, StoreError> {
+        let conn = match self {
+            Store::Sqlite(sqlite) => Conn::SqliteWrite(sqlite::Unit::begin(sqlite).await?),
+            Store::Postgres(pool) => Conn::Postgres(pool.begin().await?),
+        };
+        Ok(Tx { conn, failed: false })
+    }
+}
+
+impl Tx {
+    /// Makes everything done in this transaction durable. After a failed statement it refuses, on both databases
+    /// alike: PostgreSQL would answer such a commit with success and keep nothing.
+    pub async fn commit(self) -> Result<(), StoreError> {
+        if self.failed {
+            return Err(StoreError::Aborted);
+        }
+        match self.conn {
+            Conn::SqliteRead(tx) => Ok(tx.commit().await?),
+            Conn::SqliteWrite(unit) => unit.commit().await,
+            Conn::Postgres(tx) => Ok(tx.commit().await?),
+        }
+    }
+
+    pub(crate) fn note<T>(&mut self, result: Result<T, sqlx::Error>) -> Result<T, StoreError> {
+        result.map_err(|error| {
+            self.failed = true;
+            StoreError::from(error)
+        })
+    }
+}

@@ -1,0 +1,200 @@
+//! Referrals to us, the identifiers that make a resend a resend, and the spells they belong to.
+
+use super::sql::Query;
+use super::{At, StoreError, Tx};
+
+/// A ServiceRequest that is a referral to us.
+#[derive(Clone, sqlx::FromRow)]
+pub struct ReferralRow {
+    /// Id of the ServiceRequest.
+    pub id: String,
+    /// The human-readable reference, e.g. `LW-7K3M-92QX`.
+    pub reference: String,
+    /// ODS code of the organisation of the sending client.
+    pub sender: String,
+    /// Digest of what was sent, to tell a resend from a change.
+    pub digest: String,
+    /// The submission that brought it, '' when it came alone.
+    pub submission: String,
+    pub person: String,
+    /// ODS code of the practice whose record hears of it, '' for none.
+    pub practice: String,
+    pub locality: String,
+    pub episode: String,
+    pub care_plan: String,
+    /// `received`, `contacting`, `active`, `closed` or `withdrawn`.
+    pub state: String,
+    /// The outcome code it closed with, '' while open.
+    pub outcome: String,
+    pub received_at: At,
+    /// Since when it is in this state.
+    pub since: At,
+}
+
+/// A spell of a person with us.
+#[derive(Clone, sqlx::FromRow)]
+pub struct EpisodeRow {
+    /// Id of the EpisodeOfCare.
+    pub id: String,
+    pub person: String,
+    pub open: bool,
+    pub started_at: At,
+}
+
+impl Tx {
+    /// The referral that is this ServiceRequest.
+    pub async fn referral(&mut self, id: &str) -> Result<Option<ReferralRow>, StoreError> {
+        sql!(
+            self,
+            fetch_optional,
+            "select id, reference, sender, digest, submission, person, practice, locality, episode, care_plan, state, \
+             outcome, received_at, since from referral where id = $1",
+            id
+        )
+    }
+
+    /// A person's referrals, newest first.
+    pub async fn referrals_of_person(&mut self, person: &str) -> Result<Vec<ReferralRow>, StoreError> {
+        sql!(
+            self,
+            fetch_all,
+            "select id, reference, sender, digest, submission, person, practice, locality, episode, care_plan, state, \
+             outcome, received_at, since from referral where person = $1 order by received_at desc, id desc",
+            person
+        )
+    }
+
+    /// The referral this sender sent under one of these business identifiers (system, value).
+    pub async fn referral_by_identifier(
+        &mut self,
+        sender: &str,
+        identifiers: &[(String, String)],
+    ) -> Result<Option<ReferralRow>, StoreError> {
+        for (system, value) in identifiers {
+            let found: Option<(String,)> = sql!(
+                self,
+                fetch_optional,
+                "select referral from referral_identifier where sender = $1 and system = $2 and value = $3",
+                sender,
+                system,
+                value
+            )?;
+            if let Some((id,)) = found {
+                return self.referral(&id).await;
+            }
+        }
+        Ok(None)
+    }
+
+    /// A new referral with its business identifiers.
+    pub async fn insert_referral(
+        &mut self,
+        referral: &ReferralRow,
+        identifiers: &[(String, String)],
+    ) -> Result<(), StoreError> {
+        sql!(
+            self,
+            execute,
+            "insert into referral (id, reference, sender, digest, submission, person, practice, locality, episode, \
+             care_plan, state, outcome, received_at, since) \
+             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
+            &referral.id,
+            &referral.reference,
+            &referral.sender,
+            &referral.digest,
+            &referral.submission,
+            &referral.person,
+            &referral.practice,
+            &referral.locality,
+            &referral.episode,
+            &referral.care_plan,
+            &referral.state,
+            &referral.outcome,
+            referral.received_at,
+            referral.since
+        )?;
+        self.insert_referral_identifiers(&referral.sender, &referral.id, identifiers).await
+    }
+
+    /// Further business identifiers of a referral; those it has stay.
+    pub async fn insert_referral_identifiers(
+        &mut self,
+        sender: &str,
+        referral: &str,
+        identifiers: &[(String, String)],
+    ) -> Result<(), StoreError> {
+        if identifiers.is_empty() {
+            return Ok(());
+        }
+        let mut query = Query::new("insert into referral_identifier (sender, system, value, referral) values ");
+        query.bind_rows(identifiers.iter().map(|(system, value)| {
+            vec![sender.into(), system.as_str().into(), value.as_str().into(), referral.into()]
+        }));
+        query.push(" on conflict do nothing");
+        self.run(query).await?;
+        Ok(())
+    }
+
+    /// Moves a referral on.
+    pub async fn update_referral(
+        &mut self,
+        id: &str,
+        state: &str,
+        outcome: &str,
+        digest: &str,
+        since: At,
+    ) -> Result<(), StoreError> {
+        sql!(
+            self,
+            execute,
+            "update referral set state = $2, outcome = $3, digest = $4, since = $5 where id = $1",
+            id,
+            state,
+            outcome,
+            digest,
+            since
+        )?;
+        Ok(())
+    }
+
+    /// Whether a human-readable reference is in use.
+    pub async fn reference_is_taken(&mut self, reference: &str) -> Result<bool, StoreError> {
+        let found: (bool,) = sql!(
+            self,
+            fetch_one,
+            "select exists (select 1 from referral where reference = $1)",
+            reference
+        )?;
+        Ok(found.0)
+    }
+
+    /// The person's open spell.
+    pub async fn open_episode(&mut self, person: &str) -> Result<Option<EpisodeRow>, StoreError> {
+        sql!(
+            self,
+            fetch_optional,
+            "select id, person, open, started_at from episode where person = $1 and open",
+            person
+        )
+    }
+
+    /// A new spell.
+    pub async fn insert_episode(&mut self, episode: &EpisodeRow) -> Result<(), StoreError> {
+        sql!(
+            self,
+            execute,
+            "insert into episode (id, person, open, started_at) values ($1, $2, $3, $4)",
+            &episode.id,
+            &episode.person,
+            episode.open,
+            episode.started_at
+        )?;
+        Ok(())
+    }
+
+    /// Ends a spell.
+    pub async fn close_episode(&mut self, id: &str) -> Result<(), StoreError> {
+        sql!(self, execute, "update episode set open = $2 where id = $1", id, false)?;
+        Ok(())
+    }
+}

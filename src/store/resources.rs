@@ -1,0 +1,245 @@
+//! Resources: current versions, replaced versions, and their search index.
+
+use crate::fhir::index::IndexRow;
+
+use super::sql::Query;
+use super::{At, Sight, StoreError, Tx};
+
+/// Rows one insert statement takes at most; a larger set goes in several.
+const ROWS_AT_ONCE: usize = 32;
+
+/// Whose a resource is: what the row filter looks at.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Belongs {
+    /// The organisation (ODS) it came from or whose referral it came of; '' for the directory and the person's own.
+    pub sender: String,
+    /// Our Patient it is about; '' for none.
+    pub person: String,
+    /// The ServiceRequest it came of; '' for none.
+    pub referral: String,
+}
+
+/// The current version of a resource, as stored.
+#[derive(Clone, sqlx::FromRow)]
+pub struct Stored {
+    pub kind: String,
+    pub id: String,
+    pub version: i64,
+    pub updated_at: At,
+    pub deleted: bool,
+    pub sender: String,
+    pub person: String,
+    pub referral: String,
+    pub body: String,
+}
+
+impl Stored {
+    /// Whose it is.
+    pub fn belongs(&self) -> Belongs {
+        Belongs { sender: self.sender.clone(), person: self.person.clone(), referral: self.referral.clone() }
+    }
+}
+
+/// One version of a resource, current or replaced.
+#[derive(Clone, sqlx::FromRow)]
+pub struct VersionRow {
+    pub version: i64,
+    pub updated_at: At,
+    pub deleted: bool,
+    pub body: String,
+}
+
+impl Tx {
+    /// The current version, if this caller may see it. A deleted resource is answered with `deleted` set.
+    pub async fn resource(&mut self, kind: &str, id: &str, sight: &Sight) -> Result<Option<Stored>, StoreError> {
+        let mut query = Query::new(
+            "select r.kind, r.id, r.version, r.updated_at, r.deleted, r.sender, r.person, r.referral, r.body \
+             from resource r where r.kind = ",
+        );
+        query.bind(kind).push(" and r.id = ").bind(id);
+        sight.restrict(&mut query);
+        Ok(self.rows(query).await?.pop())
+    }
+
+    /// Every version this caller may see, newest first.
+    pub async fn versions(&mut self, kind: &str, id: &str, sight: &Sight) -> Result<Vec<VersionRow>, StoreError> {
+        let Some(current) = self.resource(kind, id, sight).await? else { return Ok(Vec::new()) };
+        let mut all: Vec<VersionRow> = sql!(
+            self,
+            fetch_all,
+            "select version, updated_at, deleted, body from resource_history \
+             where kind = $1 and id = $2 order by version desc",
+            kind,
+            id
+        )?;
+        let Stored { version, updated_at, deleted, body, .. } = current;
+        all.insert(0, VersionRow { version, updated_at, deleted, body });
+        Ok(all)
+    }
+
+    /// One version this caller may see.
+    pub async fn version(
+        &mut self,
+        kind: &str,
+        id: &str,
+        version: i64,
+        sight: &Sight,
+    ) -> Result<Option<VersionRow>, StoreError> {
+        let Some(current) = self.resource(kind, id, sight).await? else { return Ok(None) };
+        if current.version == version {
+            let Stored { version, updated_at, deleted, body, .. } = current;
+            return Ok(Some(VersionRow { version, updated_at, deleted, body }));
+        }
+        sql!(
+            self,
+            fetch_optional,
+            "select version, updated_at, deleted, body from resource_history \
+             where kind = $1 and id = $2 and version = $3",
+            kind,
+            id,
+            version
+        )
+    }
+
+    /// Resources of a kind that came of a referral, oldest first.
+    pub async fn resources_of_referral(&mut self, referral: &str, kind: &str) -> Result<Vec<Stored>, StoreError> {
+        sql!(
+            self,
+            fetch_all,
+            "select kind, id, version, updated_at, deleted, sender, person, referral, body from resource \
+             where referral = $1 and referral <> '' and kind = $2 and not deleted order by id",
+            referral,
+            kind
+        )
+    }
+
+    /// Resources of a kind about a person, oldest first.
+    pub async fn resources_of_person(&mut self, person: &str, kind: &str) -> Result<Vec<Stored>, StoreError> {
+        sql!(
+            self,
+            fetch_all,
+            "select kind, id, version, updated_at, deleted, sender, person, referral, body from resource \
+             where person = $1 and person <> '' and kind = $2 and not deleted order by id",
+            person,
+            kind
+        )
+    }
+
+    /// Stores new resources. [`StoreError::Conflict`] when one exists already.
+    pub async fn insert_resources(&mut self, new: &[Stored]) -> Result<(), StoreError> {
+        for some in new.chunks(ROWS_AT_ONCE) {
+            let mut query = Query::new(
+                "insert into resource (kind, id, version, updated_at, deleted, sender, person, referral, body) values ",
+            );
+            query.bind_rows(some.iter().map(|r| {
+                vec![
+                    r.kind.as_str().into(),
+                    r.id.as_str().into(),
+                    r.version.into(),
+                    r.updated_at.into(),
+                    r.deleted.into(),
+                    r.sender.as_str().into(),
+                    r.person.as_str().into(),
+                    r.referral.as_str().into(),
+                    r.body.as_str().into(),
+                ]
+            }));
+            self.run(query).await?;
+        }
+        Ok(())
+    }
+
+    /// Replaces version `new.version - 1`, which is kept as history. False when that is no longer the current one.
+    pub async fn replace_resource(&mut self, new: &Stored) -> Result<bool, StoreError> {
+        let before = new.version - 1;
+        sql!(
+            self,
+            execute,
+            "insert into resource_history (kind, id, version, updated_at, deleted, body) \
+             select kind, id, version, updated_at, deleted, body from resource \
+             where kind = $1 and id = $2 and version = $3",
+            &new.kind,
+            &new.id,
+            before
+        )?;
+        let changed = sql!(
+            self,
+            execute,
+            "update resource set version = $4, updated_at = $5, deleted = $6, sender = $7, person = $8, \
+             referral = $9, body = $10 where kind = $1 and id = $2 and version = $3",
+            &new.kind,
+            &new.id,
+            before,
+            new.version,
+            new.updated_at,
+            new.deleted,
+            &new.sender,
+            &new.person,
+            &new.referral,
+            &new.body
+        )?;
+        Ok(changed == 1)
+    }
+
+    /// Adds index rows: kind, id and row of each. What is there already stays.
+    pub async fn add_index(&mut self, rows: &[(&str, &str, IndexRow)]) -> Result<(), StoreError> {
+        let words: Vec<_> = rows.iter().filter(|(_, _, row)| matches!(row, IndexRow::Word { .. })).collect();
+        for some in words.chunks(ROWS_AT_ONCE) {
+            let mut query = Query::new("insert into lookup (kind, param, value, system, id) values ");
+            query.bind_rows(some.iter().filter_map(|(kind, id, row)| match row {
+                IndexRow::Word { param, value, system } => Some(vec![
+                    (*kind).into(),
+                    param.as_str().into(),
+                    value.as_str().into(),
+                    system.as_str().into(),
+                    (*id).into(),
+                ]),
+                IndexRow::Time { .. } => None,
+            }));
+            query.push(" on conflict do nothing");
+            self.run(query).await?;
+        }
+        let times: Vec<_> = rows.iter().filter(|(_, _, row)| matches!(row, IndexRow::Time { .. })).collect();
+        for some in times.chunks(ROWS_AT_ONCE) {
+            let mut query = Query::new("insert into lookup_time (kind, param, low, high, id) values ");
+            query.bind_rows(some.iter().filter_map(|(kind, id, row)| match row {
+                IndexRow::Time { param, low, high } => {
+                    Some(vec![(*kind).into(), param.as_str().into(), (*low).into(), (*high).into(), (*id).into()])
+                }
+                IndexRow::Word { .. } => None,
+            }));
+            query.push(" on conflict do nothing");
+            self.run(query).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes index rows away.
+    pub async fn remove_index(&mut self, kind: &str, id: &str, rows: &[IndexRow]) -> Result<(), StoreError> {
+        for row in rows {
+            match row {
+                IndexRow::Word { param, value, system } => sql!(
+                    self,
+                    execute,
+                    "delete from lookup where kind = $1 and param = $2 and value = $3 and system = $4 and id = $5",
+                    kind,
+                    param,
+                    value,
+                    system,
+                    id
+                )?,
+                IndexRow::Time { param, low, high } => sql!(
+                    self,
+                    execute,
+                    "delete from lookup_time where kind = $1 and param = $2 and low = $3 and high = $4 and id = $5",
+                    kind,
+                    param,
+                    low,
+                    high,
+                    id
+                )?,
+            };
+        }
+        Ok(())
+    }
+}

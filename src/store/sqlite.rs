@@ -1,0 +1,242 @@
+//! SQLite: many readers, one writer connection, and one durable commit for all who wait for it.
+//!
+//! Each unit of work is a savepoint in the writer's open transaction. A unit that is done lets the next one begin and
+//! waits; the committer commits when its turn at the writer comes, for everyone who is done by then. So a lone writer
+//! pays one fsync, and thirty-two pay about one between them.
+
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::migrate::Migrator;
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+};
+use sqlx::{ConnectOptions, Connection};
+use tokio::sync::{Mutex, Notify, OwnedMutexGuard, oneshot};
+
+use super::{DatabaseSettings, StoreError};
+
+/// The first version without the WAL-reset bug, which can lose committed writes.
+const OLDEST_VERSION: (u32, u32, u32) = (3, 51, 3);
+
+/// How long a writer waits for its turn before the caller is told to come back.
+const TURN: Duration = Duration::from_secs(10);
+
+/// An open SQLite database.
+pub struct Sqlite {
+    writer: Arc<Mutex<Writer>>,
+    done: Arc<Notify>,
+    readers: SqlitePool,
+}
+
+struct Writer {
+    connection: SqliteConnection,
+    options: SqliteConnectOptions,
+    /// A transaction is open on the connection.
+    open: bool,
+    /// A unit was begun and neither released nor rolled back.
+    unfinished: bool,
+    /// Units released into the open transaction, waiting to hear that it is durable.
+    waiting: Vec<oneshot::Sender<Result<(), StoreError>>>,
+}
+
+impl Sqlite {
+    pub(super) async fn open(settings: &DatabaseSettings) -> Result<Arc<Sqlite>, StoreError> {
+        let options = SqliteConnectOptions::from_str(&settings.url)?
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .busy_timeout(Duration::from_secs(5))
+            .pragma("trusted_schema", "OFF")
+            .statement_cache_capacity(256)
+            .disable_statement_logging();
+        let connection = options.connect().await?;
+        let readers = SqlitePoolOptions::new()
+            .max_connections(settings.connections.max(1))
+            .acquire_timeout(Duration::from_secs(5))
+            .connect_lazy_with(options.clone().create_if_missing(false).pragma("query_only", "ON"));
+        let writer = Writer { connection, options, open: false, unfinished: false, waiting: Vec::new() };
+        let sqlite =
+            Arc::new(Sqlite { writer: Arc::new(Mutex::new(writer)), done: Arc::new(Notify::new()), readers });
+        tokio::spawn(commit_when_done(Arc::downgrade(&sqlite.writer), Arc::clone(&sqlite.done)));
+        Ok(sqlite)
+    }
+
+    pub(super) async fn read(&self) -> Result<sqlx::Transaction<'static, sqlx::Sqlite>, StoreError> {
+        Ok(self.readers.begin().await?)
+    }
+
+    pub(super) async fn migrate(&self, migrations: &Migrator) -> Result<(), StoreError> {
+        let mut writer = self.writer.lock().await;
+        Ok(migrations.run(&mut writer.connection).await?)
+    }
+
+    pub(super) async fn check_settings(&self) -> Result<(), StoreError> {
+        let mut writer = self.writer.lock().await;
+        let connection = &mut writer.connection;
+        let version: String = sqlx::query_scalar("select sqlite_version()").fetch_one(&mut *connection).await?;
+        check_version(&version)?;
+        let journal: String = sqlx::query_scalar("pragma journal_mode").fetch_one(&mut *connection).await?;
+        if journal != "wal" {
+            return Err(wrong(format!("journal_mode is {journal}, and must be wal: is the file on a network drive?")));
+        }
+        let synchronous: i64 = sqlx::query_scalar("pragma synchronous").fetch_one(&mut *connection).await?;
+        if synchronous != 2 {
+            return Err(wrong(format!("synchronous is {synchronous}, and must be 2 (FULL)")));
+        }
+        let foreign_keys: i64 = sqlx::query_scalar("pragma foreign_keys").fetch_one(&mut *connection).await?;
+        if foreign_keys != 1 {
+            return Err(wrong("foreign_keys is off, and must be on".to_owned()));
+        }
+        Ok(())
+    }
+}
+
+fn wrong(text: String) -> StoreError {
+    StoreError::Settings(format!("SQLite: {text}."))
+}
+
+fn check_version(version: &str) -> Result<(), StoreError> {
+    let mut parts = version.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
+    let found = (parts.next().unwrap_or(0), parts.next().unwrap_or(0), parts.next().unwrap_or(0));
+    if found < OLDEST_VERSION {
+        return Err(wrong(format!("version {version} can lose committed writes (WAL-reset bug); 3.51.3 or later is needed")));
+    }
+    Ok(())
+}
+
+/// One unit of work on the writer's connection.
+pub(crate) struct Unit {
+    writer: Option<OwnedMutexGuard<Writer>>,
+    done: Arc<Notify>,
+}
+
+impl Unit {
+    pub(super) async fn begin(sqlite: &Sqlite) -> Result<Unit, StoreError> {
+        let turn = tokio::time::timeout(TURN, Arc::clone(&sqlite.writer).lock_owned()).await;
+        let mut writer = turn.map_err(|_| StoreError::Unavailable(None))?;
+        writer.begin_unit().await?;
+        Ok(Unit { writer: Some(writer), done: Arc::clone(&sqlite.done) })
+    }
+
+    pub(super) fn connection(&mut self) -> &mut SqliteConnection {
+        &mut self.writer.as_mut().expect("a unit holds the writer until it is committed").connection
+    }
+
+    /// Returns once the shared transaction is durable.
+    pub(super) async fn commit(mut self) -> Result<(), StoreError> {
+        let mut writer = self.writer.take().expect("a unit holds the writer until it is committed");
+        sqlx::query("release unit").execute(&mut writer.connection).await?;
+        writer.unfinished = false;
+        let (sender, durable) = oneshot::channel();
+        writer.waiting.push(sender);
+        drop(writer);
+        self.done.notify_one();
+        durable.await.unwrap_or(Err(StoreError::Unavailable(None)))
+    }
+}
+
+impl Drop for Unit {
+    /// What was begun and not committed is rolled back by whoever has the writer next.
+    fn drop(&mut self) {
+        if self.writer.take().is_some() {
+            self.done.notify_one();
+        }
+    }
+}
+
+impl Writer {
+    async fn begin_unit(&mut self) -> Result<(), StoreError> {
+        self.roll_back_unfinished().await?;
+        if !self.open {
+            if let Err(error) = sqlx::query("begin immediate").execute(&mut self.connection).await {
+                self.reconnect_if_broken().await;
+                return Err(error.into());
+            }
+            self.open = true;
+        }
+        sqlx::query("savepoint unit").execute(&mut self.connection).await?;
+        self.unfinished = true;
+        Ok(())
+    }
+
+    async fn roll_back_unfinished(&mut self) -> Result<(), StoreError> {
+        if !self.unfinished {
+            return Ok(());
+        }
+        self.unfinished = false;
+        let undone = async {
+            sqlx::query("rollback to unit").execute(&mut self.connection).await?;
+            sqlx::query("release unit").execute(&mut self.connection).await
+        };
+        if let Err(error) = undone.await {
+            // SQLite gives the whole transaction up on a full disk or an I/O error: nothing in it is durable.
+            self.give_up().await;
+            return Err(error.into());
+        }
+        Ok(())
+    }
+
+    /// Commits what is open and tells everyone who waits.
+    async fn commit(&mut self) {
+        if self.roll_back_unfinished().await.is_err() || !self.open {
+            return;
+        }
+        self.open = false;
+        match sqlx::query("commit").execute(&mut self.connection).await {
+            Ok(_) => self.waiting.drain(..).for_each(|one| drop(one.send(Ok(())))),
+            Err(error) => {
+                tracing::error!(error = %error, "a commit failed; its writers are told, nothing of it was kept");
+                self.open = true;
+                self.give_up().await;
+            }
+        }
+    }
+
+    async fn give_up(&mut self) {
+        for one in self.waiting.drain(..) {
+            let _ = one.send(Err(StoreError::Unavailable(None)));
+        }
+        if self.open {
+            self.open = false;
+            // Fails where SQLite has rolled back by itself.
+            let _ = sqlx::query("rollback").execute(&mut self.connection).await;
+        }
+        self.reconnect_if_broken().await;
+    }
+
+    async fn reconnect_if_broken(&mut self) {
+        if self.connection.ping().await.is_err()
+            && let Ok(fresh) = self.options.connect().await
+        {
+            self.connection = fresh;
+        }
+    }
+}
+
+/// Commits for all who are done. Queueing for the writer like everyone else is what gathers them: whoever began to
+/// wait during the last commit comes first.
+async fn commit_when_done(writer: std::sync::Weak<Mutex<Writer>>, done: Arc<Notify>) {
+    loop {
+        // Looks up now and then, to end when the database is closed.
+        let _ = tokio::time::timeout(Duration::from_secs(5), done.notified()).await;
+        let Some(writer) = writer.upgrade() else { return };
+        writer.lock().await.commit().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_with_the_wal_reset_bug_is_refused() {
+        for (version, good) in
+            [("3.51.2", false), ("3.7.0", false), ("3.46.1", false), ("3.51.3", true), ("3.53.0", true), ("4.0.0", true)]
+        {
+            assert_eq!(check_version(version).is_ok(), good, "{version}");
+        }
+    }
+}

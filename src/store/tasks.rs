@@ -1,0 +1,312 @@
+//! The human task queue: its own indexed table beside the Task resources.
+
+use super::sql::Query;
+use super::{At, Sight, StoreError, Stored, Tx};
+
+/// A Task, as far as the queue orders and hands it out.
+#[derive(Clone, sqlx::FromRow)]
+pub struct TaskRow {
+    pub id: String,
+    pub version: i64,
+    pub status: String,
+    /// The step of the pathway, e.g. `contact-patient`.
+    pub code: String,
+    /// The local role code that may work on it.
+    pub role: String,
+    /// Location id, '' for any locality.
+    pub locality: String,
+    /// ODS code of the practice, '' for none.
+    pub practice: String,
+    /// `PractitionerRole/id`, '' while nobody's.
+    pub owner: String,
+    /// 0 stat, 1 asap, 2 urgent, 3 routine.
+    pub priority: i64,
+    /// When it may first be handed out.
+    pub ready: At,
+    pub due: At,
+    /// Id of the ServiceRequest, '' for none.
+    pub referral: String,
+    pub person: String,
+    pub created_at: At,
+    /// Neither done nor given up.
+    pub open: bool,
+}
+
+/// What a caller asks the queue for.
+pub struct WorkOrder<'a> {
+    pub role: &'a str,
+    /// Localities whose Tasks the caller may take; `None` for all. Tasks without a locality are anyone's.
+    pub localities: Option<&'a [String]>,
+    /// Only this practice's (ODS).
+    pub practice: Option<&'a str>,
+    pub now: At,
+}
+
+/// A search of the queue; empty lists do not restrict.
+#[derive(Default)]
+pub struct TaskQuery {
+    pub ids: Vec<String>,
+    pub statuses: Vec<String>,
+    pub not_statuses: Vec<String>,
+    pub codes: Vec<String>,
+    pub roles: Vec<String>,
+    pub localities: Vec<String>,
+    pub owners: Vec<String>,
+    /// `Some(true)`: only Tasks that are nobody's.
+    pub owner_missing: Option<bool>,
+    pub priorities: Vec<i64>,
+    pub referrals: Vec<String>,
+    pub persons: Option<Vec<String>>,
+    pub due: Vec<(At, At)>,
+    /// Open Tasks due before this moment.
+    pub overdue_at: Option<At>,
+    pub not_overdue_at: Option<At>,
+    pub updated: Vec<(At, At)>,
+    /// Newest first by id, instead of by priority and due time.
+    pub by_id: bool,
+}
+
+const COLUMNS: &str = "t.id, t.version, t.status, t.code, t.role, t.locality, t.practice, t.owner, t.priority, t.ready, t.due, \
+     t.referral, t.person, t.created_at, t.open";
+
+impl Tx {
+    /// Adds Tasks to the queue.
+    pub async fn insert_tasks(&mut self, tasks: &[TaskRow]) -> Result<(), StoreError> {
+        if tasks.is_empty() {
+            return Ok(());
+        }
+        let mut query = Query::new(
+            "insert into task (id, version, status, code, role, locality, practice, owner, priority, ready, due, referral, \
+             person, created_at, open) values ",
+        );
+        query.bind_rows(tasks.iter().map(|t| {
+            vec![
+                t.id.as_str().into(),
+                t.version.into(),
+                t.status.as_str().into(),
+                t.code.as_str().into(),
+                t.role.as_str().into(),
+                t.locality.as_str().into(),
+                t.practice.as_str().into(),
+                t.owner.as_str().into(),
+                t.priority.into(),
+                t.ready.into(),
+                t.due.into(),
+                t.referral.as_str().into(),
+                t.person.as_str().into(),
+                t.created_at.into(),
+                t.open.into(),
+            ]
+        }));
+        self.run(query).await?;
+        Ok(())
+    }
+
+    /// A Task of the queue.
+    pub async fn task(&mut self, id: &str) -> Result<Option<TaskRow>, StoreError> {
+        sql!(
+            self,
+            fetch_optional,
+            "select id, version, status, code, role, locality, practice, owner, priority, ready, due, referral, person, \
+             created_at, open from task where id = $1",
+            id
+        )
+    }
+
+    /// Writes a Task's place in the queue, from version `task.version - 1`. False when it has moved meanwhile.
+    pub async fn update_task(&mut self, task: &TaskRow) -> Result<bool, StoreError> {
+        let changed = sql!(
+            self,
+            execute,
+            "update task set version = $3, status = $4, owner = $5, priority = $6, due = $7, open = $8, \
+             locality = $9, role = $10 where id = $1 and version = $2",
+            &task.id,
+            task.version - 1,
+            task.version,
+            &task.status,
+            &task.owner,
+            task.priority,
+            task.due,
+            task.open,
+            &task.locality,
+            &task.role
+        )?;
+        Ok(changed == 1)
+    }
+
+    /// Gives a Task another place in the order; its version stays.
+    pub async fn reorder_task(&mut self, id: &str, priority: i64, due: At) -> Result<(), StoreError> {
+        sql!(self, execute, "update task set priority = $2, due = $3 where id = $1", id, priority, due)?;
+        Ok(())
+    }
+
+    /// The most urgent unowned Task a caller may work on. On PostgreSQL it is locked for this transaction, and one
+    /// that another caller is just taking is passed over.
+    pub async fn next_unclaimed(&mut self, order: &WorkOrder<'_>) -> Result<Option<TaskRow>, StoreError> {
+        let mut query = Query::new("select ");
+        query.push(COLUMNS).push(" from task t where t.status = 'requested' and t.role = ").bind(order.role);
+        if let Some(localities) = order.localities {
+            query.push(" and t.locality in (''");
+            for locality in localities {
+                query.push(", ").bind(locality.as_str());
+            }
+            query.push(")");
+        }
+        query.push(" and t.ready <= ").bind(order.now);
+        if let Some(practice) = order.practice {
+            query.push(" and t.practice = ").bind(practice);
+        }
+        query.push(" order by t.priority, t.due, t.id limit 1");
+        if matches!(self.conn, super::Conn::Postgres(_)) {
+            query.push(" for update skip locked");
+        }
+        Ok(self.rows(query).await?.pop())
+    }
+
+    /// Tasks of a referral, oldest first.
+    pub async fn tasks_of_referral(&mut self, referral: &str) -> Result<Vec<TaskRow>, StoreError> {
+        sql!(
+            self,
+            fetch_all,
+            "select id, version, status, code, role, locality, practice, owner, priority, ready, due, referral, person, \
+             created_at, open from task where referral = $1 and referral <> '' order by created_at, id",
+            referral
+        )
+    }
+
+    /// Whether an open Task with this code stands for a practice.
+    pub async fn has_open_task_for_practice(&mut self, practice: &str, code: &str) -> Result<bool, StoreError> {
+        let found: (bool,) = sql!(
+            self,
+            fetch_one,
+            "select exists (select 1 from task where practice = $1 and code = $2 and open)",
+            practice,
+            code
+        )?;
+        Ok(found.0)
+    }
+
+    /// Searches the queue: at most `limit` Task resources after `after`, most urgent first.
+    pub async fn search_tasks(
+        &mut self,
+        wanted: &TaskQuery,
+        sight: &Sight,
+        after: Option<(i64, i64, &str)>,
+        limit: i64,
+    ) -> Result<Vec<(TaskRow, Stored)>, StoreError> {
+        let mut query = Query::new(
+            "select t.id, t.version, t.status, t.code, t.role, t.locality, t.practice, t.owner, t.priority, t.ready, t.due, \
+             t.referral, t.person, t.created_at, t.open, r.kind, r.updated_at, r.deleted, r.sender, r.body \
+             from task t join resource r on r.kind = 'Task' and r.id = t.id where not r.deleted",
+        );
+        wanted.restrict(&mut query);
+        sight.restrict(&mut query);
+        if let Some((priority, due, id)) = after {
+            if wanted.by_id {
+                query.push(" and t.id > ").bind(id);
+            } else {
+                query.push(" and (t.priority, t.due, t.id) > (").bind(priority).push(", ").bind(due).push(", ");
+                query.bind(id).push(")");
+            }
+        }
+        query.push(if wanted.by_id { " order by t.id limit " } else { " order by t.priority, t.due, t.id limit " });
+        query.bind(limit);
+        let rows: Vec<TaskAndBody> = self.rows(query).await?;
+        Ok(rows.into_iter().map(TaskAndBody::split).collect())
+    }
+
+    /// How many Tasks a search finds in all.
+    pub async fn count_tasks(&mut self, wanted: &TaskQuery, sight: &Sight) -> Result<i64, StoreError> {
+        let mut query = Query::new(
+            "select count(*) from task t join resource r on r.kind = 'Task' and r.id = t.id where not r.deleted",
+        );
+        wanted.restrict(&mut query);
+        sight.restrict(&mut query);
+        let counted: Vec<(i64,)> = self.rows(query).await?;
+        Ok(counted.first().map_or(0, |c| c.0))
+    }
+}
+
+impl TaskQuery {
+    fn restrict(&self, query: &mut Query) {
+        let any = [
+            (" and t.id in (", &self.ids),
+            (" and t.status in (", &self.statuses),
+            (" and t.status not in (", &self.not_statuses),
+            (" and t.code in (", &self.codes),
+            (" and t.role in (", &self.roles),
+            (" and t.locality in (", &self.localities),
+            (" and t.owner in (", &self.owners),
+            (" and t.referral in (", &self.referrals),
+        ];
+        for (text, values) in any {
+            if values.is_empty() {
+                continue;
+            }
+            query.push(text);
+            for (at, value) in values.iter().enumerate() {
+                query.push(if at == 0 { "" } else { ", " }).bind(value.as_str());
+            }
+            query.push(")");
+        }
+        if let Some(persons) = &self.persons {
+            query.push(" and t.person in (''");
+            for person in persons {
+                query.push(", ").bind(person.as_str());
+            }
+            query.push(") and t.person <> ''");
+        }
+        match self.owner_missing {
+            Some(true) => drop(query.push(" and t.owner = ''")),
+            Some(false) => drop(query.push(" and t.owner <> ''")),
+            None => {}
+        }
+        if !self.priorities.is_empty() {
+            query.push(" and t.priority in (");
+            for (at, priority) in self.priorities.iter().enumerate() {
+                query.push(if at == 0 { "" } else { ", " }).bind(*priority);
+            }
+            query.push(")");
+        }
+        for (low, high) in &self.due {
+            query.push(" and t.due >= ").bind(*low).push(" and t.due < ").bind(*high);
+        }
+        for (low, high) in &self.updated {
+            query.push(" and r.updated_at >= ").bind(*low).push(" and r.updated_at < ").bind(*high);
+        }
+        if let Some(now) = self.overdue_at {
+            query.push(" and t.open and t.due < ").bind(now);
+        }
+        if let Some(now) = self.not_overdue_at {
+            query.push(" and not (t.open and t.due < ").bind(now).push(")");
+        }
+    }
+}
+
+#[derive(sqlx::FromRow)]
+struct TaskAndBody {
+    #[sqlx(flatten)]
+    task: TaskRow,
+    kind: String,
+    updated_at: At,
+    deleted: bool,
+    sender: String,
+    body: String,
+}
+
+impl TaskAndBody {
+    fn split(self) -> (TaskRow, Stored) {
+        let stored = Stored {
+            kind: self.kind,
+            id: self.task.id.clone(),
+            version: self.task.version,
+            updated_at: self.updated_at,
+            deleted: self.deleted,
+            sender: self.sender,
+            person: self.task.person.clone(),
+            referral: self.task.referral.clone(),
+            body: self.body,
+        };
+        (self.task, stored)
+    }
+}

@@ -1,0 +1,152 @@
+//! Taking work from the queue, and giving it back.
+
+use chrono::{DateTime, Utc};
+
+use crate::pathway::task::Event;
+use crate::store::{Store, SubmissionRow, TaskRow, WorkOrder};
+
+use super::{Actor, Error, House, Result, Unit, Written, tasks};
+
+/// What a caller asks the queue for.
+pub struct Work {
+    /// Local role code.
+    pub role: String,
+    /// Location id; absent: every locality the caller works in.
+    pub locality: Option<String>,
+    /// ODS code of a practice; absent: all.
+    pub practice: Option<String>,
+    /// `Idempotency-Key`: the same key gets the same Task again.
+    pub key: Option<String>,
+}
+
+/// Gives the caller the most urgent Task that is nobody's and that they may work on; `None` when there is none.
+pub async fn claim_next(
+    store: &Store,
+    house: &House,
+    actor: &Actor,
+    now: DateTime<Utc>,
+    request_id: &str,
+    work: &Work,
+) -> Result<Option<Written>> {
+    let mut unit = Unit::begin(store, house, actor, now, request_id).await?;
+    let staff = tasks::staff(&unit)?.clone();
+    if let Some(key) = &work.key
+        && let Some(before) = unit.tx.submission_by_key(&actor.client, key).await?
+    {
+        return answered_before(&mut unit, &before.answer).await;
+    }
+    let co_ordinator = staff.roles.iter().any(|role| role == "co-ordinator");
+    if !co_ordinator && !staff.roles.contains(&work.role) {
+        return Err(Error::Forbidden(format!("You do not have the role {}. Ask for Tasks of your own role.", work.role)));
+    }
+    let localities = match &work.locality {
+        Some(one) if staff.works_everywhere() || staff.localities.contains(one) => Some(vec![one.clone()]),
+        Some(_) => return Err(Error::Forbidden("You do not work in this locality. Ask for Tasks of your own.".to_owned())),
+        None if staff.works_everywhere() => None,
+        None => Some(staff.localities.clone()),
+    };
+    let order =
+        WorkOrder { role: &work.role, localities: localities.as_deref(), practice: work.practice.as_deref(), now: now.into() };
+    let Some(row) = unit.tx.next_unclaimed(&order).await? else {
+        unit.audit("$claim-next", "Task", "");
+        unit.commit().await?;
+        return Ok(None);
+    };
+    let id = row.id.clone();
+    take(&mut unit, row, "$claim-next").await?;
+    if let Some(key) = &work.key {
+        let row = SubmissionRow {
+            id: Unit::new_id(),
+            client: actor.client.clone(),
+            key: key.clone(),
+            digest: format!("$claim-next {} {:?} {:?}", work.role, work.locality, work.practice),
+            status: 200,
+            answer: format!("Task/{id}"),
+            created_at: now.into(),
+        };
+        unit.tx.insert_submission(&row).await?;
+    }
+    Ok(Some(the_task(unit, &id).await?))
+}
+
+async fn answered_before(unit: &mut Unit<'_>, answer: &str) -> Result<Option<Written>> {
+    let id = answer.strip_prefix("Task/").ok_or_else(|| {
+        Error::conflict("Task", "This Idempotency-Key was used for something else. Use a new key.")
+    })?;
+    let stored = unit.tx.resource("Task", id, &unit.actor.sight.clone()).await?.ok_or(Error::NotFound)?;
+    Ok(Some(Written {
+        kind: stored.kind,
+        id: stored.id,
+        version: stored.version,
+        updated_at: stored.updated_at.time(),
+        created: false,
+        body: stored.body,
+    }))
+}
+
+/// Gives the caller this Task.
+pub async fn claim(
+    store: &Store,
+    house: &House,
+    actor: &Actor,
+    now: DateTime<Utc>,
+    request_id: &str,
+    id: &str,
+    if_match: Option<i64>,
+) -> Result<Written> {
+    let mut unit = Unit::begin(store, house, actor, now, request_id).await?;
+    let (row, _) = tasks::seen(&mut unit, id).await?;
+    current(&row, if_match)?;
+    if !row.owner.is_empty() {
+        tasks::staff(&unit)?;
+        return Err(Error::conflict(
+            "Task.owner",
+            "This Task is taken: someone else owns it already. Take another with $claim-next, or ask them to $release it.",
+        ));
+    }
+    tasks::may_work_on(&unit, &row)?;
+    take(&mut unit, row, "$claim").await?;
+    the_task(unit, id).await
+}
+
+/// Gives a Task back to the queue.
+pub async fn release(
+    store: &Store,
+    house: &House,
+    actor: &Actor,
+    now: DateTime<Utc>,
+    request_id: &str,
+    id: &str,
+    if_match: Option<i64>,
+) -> Result<Written> {
+    let mut unit = Unit::begin(store, house, actor, now, request_id).await?;
+    let (row, task) = tasks::seen(&mut unit, id).await?;
+    current(&row, if_match)?;
+    tasks::may_work_on(&unit, &row)?;
+    unit.audit("$release", &format!("Task/{id}"), &row.person);
+    tasks::apply(&mut unit, row, task, Event::Release).await?;
+    the_task(unit, id).await
+}
+
+async fn take(unit: &mut Unit<'_>, row: TaskRow, interaction: &str) -> Result<()> {
+    let by = tasks::staff(unit)?.reference.clone();
+    let seen = unit.get("Task", &row.id).await?.ok_or(Error::NotFound)?;
+    unit.audit(interaction, &format!("Task/{}", row.id), &row.person);
+    tasks::apply(unit, row, seen.resource, Event::Claim { by }).await?;
+    Ok(())
+}
+
+pub(super) fn current(row: &TaskRow, if_match: Option<i64>) -> Result<()> {
+    match if_match {
+        Some(version) if version != row.version => Err(Error::Stale(format!(
+            "Task/{} is at version {}, not {version}. Read it again and repeat the change on what you find.",
+            row.id, row.version
+        ))),
+        _ => Ok(()),
+    }
+}
+
+async fn the_task(unit: Unit<'_>, id: &str) -> Result<Written> {
+    let written = unit.commit().await?;
+    written.into_iter().find(|w| w.kind == "Task" && w.id == id).ok_or(Error::NotFound)
+}

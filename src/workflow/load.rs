@@ -1,0 +1,174 @@
+//! The directory is loaded: organisations, places, people and pathways. Loading the same again changes nothing.
+
+use chrono::{DateTime, Utc};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::fhir::systems::ODS;
+use crate::fhir::{IssueCode, Resource, index::IndexRow, index};
+use crate::store::{Belongs, Criterion, Page, Sight, Store};
+
+use super::submit::references;
+use super::{Actor, Error, House, Result, Unit, deliver};
+
+/// The resource types of the directory.
+pub const DIRECTORY: [&str; 14] = [
+    "Organization",
+    "Location",
+    "Endpoint",
+    "Practitioner",
+    "PractitionerRole",
+    "HealthcareService",
+    "OrganizationAffiliation",
+    "PlanDefinition",
+    "CareTeam",
+    "Questionnaire",
+    "ValueSet",
+    "CodeSystem",
+    "ConceptMap",
+    "ActivityDefinition",
+];
+
+/// What loading came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Loaded {
+    pub created: usize,
+    pub changed: usize,
+    pub unchanged: usize,
+}
+
+/// Loads some resources of the directory, and lets what waited for a practice's Endpoint go.
+pub async fn load(
+    store: &Store,
+    house: &House,
+    actor: &Actor,
+    now: DateTime<Utc>,
+    resources: Vec<(String, Resource)>,
+) -> Result<Loaded> {
+    let unit = Unit::begin(store, house, actor, now, "load").await?;
+    let (loaded, organizations) = load_some(unit, resources).await?;
+    let mut unit = Unit::begin(store, house, actor, now, "load").await?;
+    for ods in &organizations {
+        deliver::route_is_known(&mut unit, ods).await?;
+    }
+    unit.commit().await?;
+    Ok(loaded)
+}
+
+/// Loads resources (fullUrl, resource) in one unit of work. Each has its id, or an identifier by which it is found
+/// again, or is known by its content.
+async fn load_some(mut unit: Unit<'_>, resources: Vec<(String, Resource)>) -> Result<(Loaded, Vec<String>)> {
+    let mut loaded = Loaded::default();
+    let mut targets = std::collections::HashMap::new();
+    let mut placed = Vec::with_capacity(resources.len());
+    for (full_url, mut resource) in resources {
+        if !DIRECTORY.contains(&resource.kind()) {
+            return Err(Error::rule(
+                IssueCode::NotSupported,
+                resource.kind().to_owned(),
+                format!(
+                    "load takes the directory: {}. What belongs to a person comes in through the FHIR API.",
+                    DIRECTORY.join(", ")
+                ),
+            ));
+        }
+        let id = match resource.id() {
+            Some(id) => id.to_owned(),
+            None => known_id(&mut unit, &resource).await?,
+        };
+        resource.map_mut().insert("id".to_owned(), json!(id));
+        if !full_url.is_empty() {
+            targets.insert(full_url, resource.reference());
+        }
+        placed.push(resource);
+    }
+    let mut organizations = Vec::new();
+    for mut resource in placed {
+        organizations.extend(resource.identifier(ODS).map(str::to_owned));
+        for (reference, _) in references(&resource) {
+            if let Some(target) = targets.get(&reference) {
+                point(resource.value_mut(), &reference, target);
+            }
+        }
+        match keep(&mut unit, resource).await? {
+            Kept::Created => loaded.created += 1,
+            Kept::Changed => loaded.changed += 1,
+            Kept::Unchanged => loaded.unchanged += 1,
+        }
+    }
+    unit.commit().await?;
+    Ok((loaded, organizations))
+}
+
+enum Kept {
+    Created,
+    Changed,
+    Unchanged,
+}
+
+async fn keep(unit: &mut Unit<'_>, resource: Resource) -> Result<Kept> {
+    let (kind, id) = (resource.kind().to_owned(), resource.id().unwrap_or_default().to_owned());
+    let kept = match unit.tx.resource(&kind, &id, &Sight::Everything).await? {
+        None => {
+            unit.create(resource.clone(), Belongs::default());
+            Kept::Created
+        }
+        Some(stored) if stored.belongs() != Belongs::default() => {
+            return Err(Error::conflict(kind, format!("The id {id} is taken by a resource that is not of the directory.")));
+        }
+        Some(stored) if content(&stored.resource()?) == content(&resource) => return Ok(Kept::Unchanged),
+        Some(_) => {
+            unit.change(resource.clone()).await?;
+            Kept::Changed
+        }
+    };
+    unit.audit("load", &format!("{kind}/{id}"), "");
+    Ok(kept)
+}
+
+/// A resource without what the server sets.
+fn content(resource: &Resource) -> Value {
+    let mut value = resource.value().clone();
+    if let Some(meta) = value.get_mut("meta").and_then(Value::as_object_mut) {
+        meta.remove("versionId");
+        meta.remove("lastUpdated");
+        if meta.is_empty() {
+            value.as_object_mut().map(|fields| fields.shift_remove("meta"));
+        }
+    }
+    value
+}
+
+/// The id of a resource that came without one: that of the one with the same identifier, else one made from its content.
+async fn known_id(unit: &mut Unit<'_>, resource: &Resource) -> Result<String> {
+    let identifiers = index::rows(resource).into_iter().filter_map(|row| match row {
+        IndexRow::Word { param, value, system } if param == "identifier" => Some((value, Some(system))),
+        _ => None,
+    });
+    let any: Vec<_> = identifiers.collect();
+    if !any.is_empty() {
+        let words = Criterion::Words { param: "identifier".to_owned(), any, not: false };
+        let page = Page { after: None, limit: 1 };
+        let found = unit.tx.search(resource.kind(), &[words], &Sight::Directory, &page).await?;
+        if let Some(there) = found.matches.first() {
+            return Ok(there.id.clone());
+        }
+    }
+    let digest = Sha256::digest(resource.value().to_string());
+    Ok(digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect())
+}
+
+fn point(value: &mut Value, from: &str, to: &str) {
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(|item| point(item, from, to)),
+        Value::Object(fields) => {
+            for (name, child) in fields.iter_mut() {
+                match child {
+                    Value::String(text) if name == "reference" && text == from => to.clone_into(text),
+                    other => point(other, from, to),
+                }
+            }
+        }
+        _ => {}
+    }
+}

@@ -1,0 +1,31 @@
+//! The acts: what a person or a clock does, one file each. Every door that lets someone do an act calls the same
+//! function; each act is one transaction with its follow-up work and its audit.
+
+mod actor;
+mod claim;
+mod complete;
+mod deliver;
+mod error;
+mod house;
+mod identify;
+mod keep;
+mod load;
+mod record;
+mod refer;
+mod status;
+mod submit;
+mod tasks;
+mod unit;
+mod withdraw;
+
+pub use actor::{Actor, Staff};
+pub use claim::{Work, claim, claim_next, release};
+pub use complete::{Completion, complete};
+pub use deliver::{Attempted, Dispatch, hold, lease, prepare, settle};
+pub use error::{Error, Result};
+pub use house::House;
+pub use load::{DIRECTORY, Loaded, load};
+pub use status::status;
+pub use submit::{Answer, Entry, Method, Submission, submit};
+pub use tasks::change_task;
+pub use unit::{Unit, Written, audit_row};

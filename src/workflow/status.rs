@@ -1,0 +1,118 @@
+//! What became of a referral, in one call: the referrer sees it without asking anyone.
+
+use chrono::{DateTime, Utc};
+use serde_json::{Value, json};
+
+use crate::fhir::when::instant;
+use crate::fhir::{Resource, systems};
+use crate::pathway::pam::PamReading;
+use crate::store::{DeliveryRow, ReferralRow, Store, TaskRow};
+
+use super::unit::audit_row;
+use super::{Actor, Error, House, Result};
+
+/// The Parameters of `ServiceRequest/{id}/$status`.
+pub async fn status(
+    store: &Store,
+    house: &House,
+    actor: &Actor,
+    now: DateTime<Utc>,
+    request_id: &str,
+    id: &str,
+) -> Result<Value> {
+    let mut tx = store.read().await?;
+    let stored = tx.resource("ServiceRequest", id, &actor.sight).await?.filter(|s| !s.deleted).ok_or(Error::NotFound)?;
+    let referral = tx.referral(id).await?.ok_or_else(|| {
+        Error::NotSupported(
+            "This ServiceRequest is kept as context and is no referral to Live Well, so nothing becomes of it here.".to_owned(),
+        )
+    })?;
+    let tasks = tx.tasks_of_referral(id).await?;
+    let encounters = resources(tx.resources_of_referral(id, "Encounter").await?)?;
+    let observations = resources(tx.resources_of_referral(id, "Observation").await?)?;
+    let deliveries = tx.deliveries_of_referral(id).await?;
+    drop(tx);
+    let row = audit_row(actor, now, request_id, "$status", &format!("ServiceRequest/{id}"), &stored.person, "success");
+    let mut tx = store.write().await?;
+    tx.insert_audit(&[row]).await?;
+    tx.commit().await?;
+
+    let mut parameters = summary(&referral, &tasks, &encounters);
+    if let Some(reading) = latest_pam(house, &observations) {
+        parameters.push(reading);
+    }
+    parameters.extend(deliveries.iter().map(delivery).collect::<Result<Vec<_>>>()?);
+    Ok(json!({ "resourceType": "Parameters", "parameter": parameters }))
+}
+
+fn resources(stored: Vec<crate::store::Stored>) -> Result<Vec<Resource>> {
+    stored.iter().map(|s| s.resource().map_err(Error::from)).collect()
+}
+
+fn summary(referral: &ReferralRow, tasks: &[TaskRow], encounters: &[Resource]) -> Vec<Value> {
+    let mut parameters = vec![
+        json!({ "name": "reference", "valueString": referral.reference }),
+        json!({ "name": "state", "valueCode": referral.state }),
+        json!({ "name": "since", "valueInstant": instant(referral.since.time()) }),
+    ];
+    let mut open: Vec<&TaskRow> = tasks.iter().filter(|t| t.open && !t.role.is_empty()).collect();
+    open.sort_by_key(|t| (t.due, t.priority));
+    if let Some(next) = open.first() {
+        parameters.push(json!({ "name": "due", "valueInstant": instant(next.due.time()) }));
+    }
+    let attempts = encounters.iter().filter(|e| e.text("status") == Some("cancelled")).count();
+    parameters.push(json!({ "name": "attempts", "valueInteger": attempts }));
+    for task in open {
+        parameters.push(json!({ "name": "next", "part": [
+            { "name": "task", "valueReference": { "reference": format!("Task/{}", task.id) } },
+            { "name": "code", "valueCode": task.code },
+            { "name": "status", "valueCode": task.status },
+            { "name": "due", "valueInstant": instant(task.due.time()) },
+        ]}));
+    }
+    if !referral.outcome.is_empty() {
+        parameters.push(json!({ "name": "outcome", "valueCode": referral.outcome }));
+    }
+    parameters
+}
+
+fn latest_pam(house: &House, observations: &[Resource]) -> Option<Value> {
+    let readings = observations.iter().filter(|o| o.text("status") != Some("entered-in-error"));
+    let (observation, reading) = readings
+        .filter_map(|o| Some((o, PamReading::read(o, &house.codes, &house.pam).ok()??)))
+        .max_by_key(|(o, _)| o.text("effectiveDateTime").map(str::to_owned))?;
+    let score: Value = serde_json::from_str(&reading.score.to_string()).ok()?;
+    let mut part = vec![
+        json!({ "name": "score", "valueDecimal": score }),
+        json!({ "name": "level", "valueInteger": reading.shown_level() }),
+        json!({ "name": "cut-offs", "valueCode": reading.variant }),
+        json!({ "name": "observation", "valueReference": { "reference": observation.reference() } }),
+    ];
+    if let Some(when) = observation.text("effectiveDateTime") {
+        part.push(json!({ "name": "when", "valueDateTime": when }));
+    }
+    Some(json!({ "name": "pam", "part": part }))
+}
+
+fn delivery(row: &DeliveryRow) -> Result<Value> {
+    let mut part = vec![
+        json!({ "name": "id", "valueString": row.id }),
+        json!({ "name": "state", "valueCoding": { "system": systems::DELIVERY_STATE, "code": row.state } }),
+        json!({ "name": "practice", "valueIdentifier": { "system": systems::ODS, "value": row.practice } }),
+        json!({ "name": "queued", "valueInstant": instant(row.created_at.time()) }),
+        json!({ "name": "attempts", "valueInteger": row.attempts }),
+    ];
+    if row.practice.is_empty() {
+        part.retain(|p| p["name"] != "practice");
+    }
+    if let Some(settled) = row.settled_at {
+        part.push(json!({ "name": "settled", "valueInstant": instant(settled.time()) }));
+    }
+    if !row.why.is_empty() {
+        part.push(json!({ "name": "why", "valueString": row.why }));
+    }
+    for item in row.items()? {
+        part.push(json!({ "name": "resource", "valueReference": { "reference": format!("{}/{}/_history/{}", item.kind, item.id, item.version) } }));
+    }
+    Ok(json!({ "name": "delivery", "part": part }))
+}

@@ -1,0 +1,330 @@
+//! Tasks: how they are made, and the one way in which a caller changes them.
+
+use serde_json::{Value, json};
+
+use crate::fhir::systems::{ODS, ROLE, TASK_CODE, TASK_INPUT, TASK_OUTCOME};
+use crate::fhir::when::{instant, start_of};
+use crate::fhir::{IssueCode, Resource, path};
+use crate::pathway::plan::Step;
+use crate::pathway::referral::priority_rank;
+use crate::pathway::task::{Event, NotAllowed, TaskState};
+use crate::store::{At, Belongs, PersonRow, ReferralRow, Store, TaskRow};
+
+use super::actor::Staff;
+use super::complete::{self, Completion};
+use super::{Actor, Error, House, Result, Unit, Written};
+
+/// How long before it is due a Task is first handed out: a review in a year is nobody's work today. Local policy.
+const AHEAD: chrono::Duration = chrono::Duration::days(21);
+
+/// Opens the Task of a step of the pathway.
+pub fn open(unit: &mut Unit<'_>, step: &Step, referral: &ReferralRow, priority: &str, due: At, notes: &[String]) {
+    let id = Unit::new_id();
+    let ready = At::from((due.time() - AHEAD).max(unit.now));
+    let mut task = blank(unit, &id, &step.code, &step.title, &step.role, priority, due);
+    task["restriction"]["period"]["start"] = json!(instant(ready.time()));
+    task["instantiatesCanonical"] = json!(unit.house.plan.canonical());
+    task["basedOn"] = json!([{ "reference": format!("CarePlan/{}", referral.care_plan) }]);
+    task["focus"] = json!({ "reference": format!("ServiceRequest/{}", referral.id), "display": referral.reference });
+    task["for"] = json!({ "reference": format!("Patient/{}", referral.person) });
+    task["requester"] = json!({ "type": "Organization", "identifier": { "system": ODS, "value": referral.sender } });
+    if !referral.locality.is_empty() {
+        task["location"] = json!({ "reference": format!("Location/{}", referral.locality) });
+    }
+    let mut inputs: Vec<Value> = step.inputs.iter().map(|input| {
+        let said = if input.required { "required" } else { "if there is one" };
+        json!({
+            "type": { "coding": [{ "system": TASK_INPUT, "code": input.code }] },
+            "valueString": format!("{} ({}): {}", input.resource_type, said, input.text),
+        })
+    }).collect();
+    let outcomes: Vec<&str> = step.outcomes.iter().map(|o| o.code.as_str()).collect();
+    if !outcomes.is_empty() {
+        inputs.push(json!({ "type": { "text": "outcome" }, "valueString": format!("One of: {}", outcomes.join(", ")) }));
+    }
+    if !inputs.is_empty() {
+        task["input"] = Value::Array(inputs);
+    }
+    note(&mut task, unit.now, notes);
+    let row = TaskRow {
+        locality: referral.locality.clone(),
+        practice: referral.practice.clone(),
+        referral: referral.id.clone(),
+        person: referral.person.clone(),
+        ready,
+        ..row(unit, &task, &step.code, &step.role, due)
+    };
+    let belongs =
+        Belongs { sender: referral.sender.clone(), person: referral.person.clone(), referral: referral.id.clone() };
+    unit.queue(row);
+    unit.create(Resource::from_value(task).expect("it says its resourceType"), belongs);
+}
+
+/// Opens a Task for a co-ordinator: something that only a person can settle. Once is enough while one is open.
+pub async fn for_co_ordinator(
+    unit: &mut Unit<'_>,
+    code: &str,
+    person: &PersonRow,
+    practice: &str,
+    referral: &str,
+) -> Result<()> {
+    let due = At::from(unit.now + chrono::Duration::hours(48));
+    let id = Unit::new_id();
+    let mut task = blank(unit, &id, code, &code.replace('-', " "), "co-ordinator", "urgent", due);
+    if !person.id.is_empty() {
+        task["for"] = json!({ "reference": format!("Patient/{}", person.id) });
+    }
+    if !referral.is_empty() {
+        task["focus"] = json!({ "reference": format!("ServiceRequest/{referral}") });
+    }
+    if !practice.is_empty() {
+        note(&mut task, unit.now, &[format!("Practice {practice}.")]);
+    }
+    let row = TaskRow {
+        practice: practice.to_owned(),
+        referral: referral.to_owned(),
+        person: person.id.clone(),
+        ..row(unit, &task, code, "co-ordinator", due)
+    };
+    unit.queue(row);
+    let belongs = Belongs { sender: unit.house.organization.clone(), person: person.id.clone(), referral: referral.to_owned() };
+    unit.create(Resource::from_value(task)?, belongs);
+    Ok(())
+}
+
+fn blank(unit: &Unit<'_>, id: &str, code: &str, title: &str, role: &str, priority: &str, due: At) -> Value {
+    json!({
+        "resourceType": "Task",
+        "id": id,
+        "status": "requested",
+        "intent": "order",
+        "priority": priority,
+        "code": { "coding": [{ "system": TASK_CODE, "code": code, "display": title }] },
+        "description": title,
+        "authoredOn": instant(unit.now),
+        "lastModified": instant(unit.now),
+        "performerType": [{ "coding": [{ "system": ROLE, "code": role }] }],
+        "restriction": { "period": { "end": instant(due.time()) } },
+    })
+}
+
+fn note(task: &mut Value, now: chrono::DateTime<chrono::Utc>, texts: &[String]) {
+    if texts.is_empty() {
+        return;
+    }
+    let notes = texts.iter().map(|text| json!({ "time": instant(now), "text": text }));
+    match task.get_mut("note").and_then(Value::as_array_mut) {
+        Some(there) => there.extend(notes),
+        None => task["note"] = notes.collect(),
+    }
+}
+
+/// The place of a new Task in the queue: nobody's, open to be taken at once, in no locality.
+fn row(unit: &Unit<'_>, task: &Value, code: &str, role: &str, due: At) -> TaskRow {
+    TaskRow {
+        id: path::text(task, "id").unwrap_or_default().to_owned(),
+        version: 1,
+        status: "requested".to_owned(),
+        code: code.to_owned(),
+        role: role.to_owned(),
+        locality: String::new(),
+        practice: String::new(),
+        owner: String::new(),
+        priority: i64::from(priority_rank(path::text(task, "priority").unwrap_or_default())),
+        ready: unit.now.into(),
+        due,
+        referral: String::new(),
+        person: String::new(),
+        created_at: unit.now.into(),
+        open: true,
+    }
+}
+
+/// A Task the caller may see, with its place in the queue.
+pub async fn seen(unit: &mut Unit<'_>, id: &str) -> Result<(TaskRow, Resource)> {
+    let seen = unit.see("Task", id).await?.ok_or(Error::NotFound)?;
+    let row = unit.tx.task(id).await?.ok_or_else(|| {
+        Error::Forbidden("This Task is its sender's own and not in Live Well's queue, so it cannot be worked here.".to_owned())
+    })?;
+    Ok((row, seen.resource))
+}
+
+/// The acting member of staff, who must be someone for work to be theirs.
+pub fn staff<'a>(unit: &Unit<'a>) -> Result<&'a Staff> {
+    unit.actor.staff.as_ref().ok_or_else(|| {
+        Error::Forbidden(
+            "Work is taken and done by a person. Call as a member of staff (a client registered with --staff), or name \
+             the acting person in NHSD-Requesting-Practitioner."
+                .to_owned(),
+        )
+    })
+}
+
+/// Moves a Task along, as the state machine allows, in the queue and as a resource.
+pub async fn apply(unit: &mut Unit<'_>, row: TaskRow, mut task: Resource, event: Event) -> Result<(TaskRow, Resource)> {
+    let state = state_of(&row)?;
+    let moved = state.apply(event).map_err(not_allowed)?;
+    let mut row = row;
+    row.status = moved.status().to_owned();
+    row.owner = moved.owner().unwrap_or_default().to_owned();
+    row.open = moved.is_open();
+    row.version += 1;
+    let fields = task.map_mut();
+    fields.insert("status".to_owned(), json!(row.status));
+    match moved.owner() {
+        Some(owner) => drop(fields.insert("owner".to_owned(), json!({ "reference": owner }))),
+        None => drop(fields.shift_remove("owner")),
+    }
+    fields.insert("lastModified".to_owned(), json!(instant(unit.now)));
+    if row.status == "in-progress" && !fields.contains_key("executionPeriod") {
+        fields.insert("executionPeriod".to_owned(), json!({ "start": instant(unit.now) }));
+    }
+    if !row.open {
+        let period = fields.entry("executionPeriod").or_insert_with(|| json!({}));
+        period["end"] = json!(instant(unit.now));
+    }
+    save(unit, row, task).await
+}
+
+/// Writes a Task's new version; its row says the version already.
+pub async fn save(unit: &mut Unit<'_>, row: TaskRow, task: Resource) -> Result<(TaskRow, Resource)> {
+    if !unit.tx.update_task(&row).await? {
+        return Err(Error::Stale(format!("Task/{} was changed by someone else meanwhile. Read it again.", row.id)));
+    }
+    unit.change(task.clone()).await?;
+    Ok((row, task))
+}
+
+pub(super) fn state_of(row: &TaskRow) -> Result<TaskState> {
+    TaskState::from_parts(&row.status, (!row.owner.is_empty()).then_some(row.owner.as_str())).map_err(|why| {
+        Error::Store(crate::store::StoreError::Corrupt { table: "task", id: row.id.clone(), why: why.to_string() })
+    })
+}
+
+fn not_allowed(why: NotAllowed) -> Error {
+    Error::rule(IssueCode::BusinessRule, "Task.status", why.text)
+}
+
+/// Changes a Task as a PUT asks: status and owner by the state machine; priority, notes and outputs as sent.
+pub async fn change_task(
+    store: &Store,
+    house: &House,
+    actor: &Actor,
+    now: chrono::DateTime<chrono::Utc>,
+    request_id: &str,
+    task: Resource,
+    if_match: Option<i64>,
+) -> Result<Written> {
+    let mut unit = Unit::begin(store, house, actor, now, request_id).await?;
+    let id = task.id().unwrap_or_default().to_owned();
+    change_task_in(&mut unit, task, if_match).await?;
+    let written = unit.commit().await?;
+    written.into_iter().find(|w| w.kind == "Task" && w.id == id).ok_or(Error::NotFound)
+}
+
+/// What a PUT may change beside the state.
+const OPEN_TO_CHANGE: [&str; 8] =
+    ["priority", "note", "output", "businessStatus", "statusReason", "executionPeriod", "lastModified", "restriction"];
+
+/// [`change_task`] inside a submission.
+pub async fn change_task_in(unit: &mut Unit<'_>, wanted: Resource, if_match: Option<i64>) -> Result<()> {
+    let id = wanted.id().unwrap_or_default().to_owned();
+    let current = unit.see("Task", &id).await?.ok_or(Error::NotFound)?;
+    match if_match {
+        None => return Err(Error::NeedsVersion),
+        Some(version) if version != current.version => {
+            return Err(Error::Stale(format!(
+                "Task/{id} is at version {}, not {version}. Read it again and repeat the change on what you find.",
+                current.version
+            )));
+        }
+        Some(_) => {}
+    }
+    if unit.tx.task(&id).await?.is_none() {
+        return super::keep::change_kept(unit, wanted).await;
+    }
+    if !unit.actor.ours {
+        return Err(Error::Forbidden(
+            "Live Well's Tasks are worked by its staff. To withdraw a referral, PUT the ServiceRequest with status revoked."
+                .to_owned(),
+        ));
+    }
+    let (row, task) = seen(unit, &id).await?;
+    unchanged_elsewhere(&task, &wanted)?;
+    let (status, owner) = (wanted.text("status").unwrap_or_default(), wanted.text("owner.reference"));
+    let event = state_of(&row)?.change_to(status, owner).map_err(not_allowed)?;
+    may_work_on(unit, &row)?;
+    unit.audit("update", &format!("Task/{id}"), &row.person);
+    if event == Some(Event::Complete) {
+        let outcome = outcome_of(&wanted)?;
+        let outputs = wanted.all("output.valueReference.reference").into_iter().filter_map(Value::as_str);
+        let completion = Completion { outcome, outputs: outputs.map(str::to_owned).collect(), note: None };
+        return complete::complete_in(unit, &id, completion).await;
+    }
+    let (mut row, mut changed) = match event {
+        Some(event) => apply(unit, row, task, event).await?,
+        None => {
+            let mut row = row;
+            row.version += 1;
+            save(unit, row, task).await?
+        }
+    };
+    for element in OPEN_TO_CHANGE.iter().filter(|e| !matches!(**e, "executionPeriod" | "lastModified")) {
+        match wanted.value().get(*element) {
+            Some(value) => drop(changed.map_mut().insert((*element).to_owned(), value.clone())),
+            None => drop(changed.map_mut().shift_remove(*element)),
+        }
+    }
+    row.priority = i64::from(priority_rank(changed.text("priority").unwrap_or_default()));
+    if let Some(due) = changed.text("restriction.period.end").and_then(start_of) {
+        row.due = due.into();
+    }
+    unit.tx.reorder_task(&row.id, row.priority, row.due).await?;
+    unit.change(changed).await
+}
+
+fn unchanged_elsewhere(task: &Resource, wanted: &Resource) -> Result<()> {
+    let mut names: Vec<&String> = task.value().as_object().into_iter().flatten().map(|(name, _)| name).collect();
+    names.extend(wanted.value().as_object().into_iter().flatten().map(|(name, _)| name));
+    for name in names {
+        let free = OPEN_TO_CHANGE.contains(&name.as_str()) || matches!(name.as_str(), "meta" | "status" | "owner" | "text");
+        if !free && task.value().get(name) != wanted.value().get(name) {
+            return Err(Error::rule(
+                IssueCode::BusinessRule,
+                format!("Task.{name}"),
+                format!("Task.{name} is set by the pathway and cannot be changed. Send it as it was read."),
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn outcome_of(wanted: &Resource) -> Result<String> {
+    let coded = wanted.all("businessStatus.coding").into_iter().find(|c| path::text(c, "system") == Some(TASK_OUTCOME));
+    coded.and_then(|c| path::text(c, "code")).map(str::to_owned).ok_or_else(|| {
+        Error::rule(
+            IssueCode::Required,
+            "Task.businessStatus",
+            format!("A completed Task says its outcome. Use $complete, or send businessStatus with a code of {TASK_OUTCOME}."),
+        )
+    })
+}
+
+/// Refuses a Task that is someone else's, or another role's or locality's.
+pub fn may_work_on(unit: &Unit<'_>, row: &TaskRow) -> Result<()> {
+    let staff = staff(unit)?;
+    let co_ordinator = staff.roles.iter().any(|role| role == "co-ordinator");
+    if !row.owner.is_empty() && row.owner != staff.reference && !co_ordinator {
+        return Err(Error::conflict(
+            "Task.owner",
+            "This Task is taken: someone else owns it. Take another with $claim-next, or ask them to $release it.",
+        ));
+    }
+    if !co_ordinator && !staff.roles.contains(&row.role) {
+        return Err(Error::Forbidden(format!("This Task is for the role {}, which you do not have.", row.role)));
+    }
+    if !staff.works_everywhere() && !row.locality.is_empty() && !staff.localities.contains(&row.locality) {
+        return Err(Error::Forbidden("This Task is in another locality than yours.".to_owned()));
+    }
+    Ok(())
+}

@@ -1,0 +1,246 @@
+//! One unit of work: everything an act changes, in one transaction, written in few statements at its end.
+
+use chrono::{DateTime, Utc};
+use serde_json::{Map, Value, json};
+use uuid::Uuid;
+
+use crate::fhir::systems::REFERRAL_FLAG;
+use crate::fhir::when::instant;
+use crate::fhir::{Resource, index};
+use crate::store::{AuditRow, Belongs, Sight, Store, Stored, TaskRow, Tx};
+
+use super::{Actor, Error, House, Result};
+
+/// The work of one act. Resources are changed in memory and flushed by [`Unit::commit`], so that each gets one new
+/// version however often the act touches it. Dropped, it leaves nothing behind.
+pub struct Unit<'a> {
+    pub tx: Tx,
+    pub house: &'a House,
+    pub actor: &'a Actor,
+    pub now: DateTime<Utc>,
+    pub request_id: &'a str,
+    touched: Vec<Touched>,
+    tasks: Vec<TaskRow>,
+    audit: Vec<AuditRow>,
+}
+
+struct Touched {
+    before: Option<Stored>,
+    resource: Resource,
+    belongs: Belongs,
+    version: i64,
+}
+
+/// A resource this unit wrote.
+#[derive(Clone, Debug)]
+pub struct Written {
+    pub kind: String,
+    pub id: String,
+    pub version: i64,
+    pub updated_at: DateTime<Utc>,
+    /// It did not exist before.
+    pub created: bool,
+    pub body: String,
+}
+
+/// A resource as this unit sees it.
+pub struct Seen {
+    pub resource: Resource,
+    pub belongs: Belongs,
+    pub version: i64,
+}
+
+impl<'a> Unit<'a> {
+    /// Begins a unit of work that writes.
+    pub async fn begin(
+        store: &Store,
+        house: &'a House,
+        actor: &'a Actor,
+        now: DateTime<Utc>,
+        request_id: &'a str,
+    ) -> Result<Unit<'a>> {
+        let tx = store.write().await?;
+        Ok(Unit { tx, house, actor, now, request_id, touched: Vec::new(), tasks: Vec::new(), audit: Vec::new() })
+    }
+
+    /// A new id. Ids grow with time, which keeps what belongs together together in the index.
+    pub fn new_id() -> String {
+        Uuid::now_v7().to_string()
+    }
+
+    /// A resource that the caller may see, with this unit's own changes.
+    pub async fn see(&mut self, kind: &str, id: &str) -> Result<Option<Seen>> {
+        let sight = self.actor.sight.clone();
+        self.look(kind, id, &sight).await
+    }
+
+    /// A resource whoever may see it: for what the service itself keeps together.
+    pub async fn get(&mut self, kind: &str, id: &str) -> Result<Option<Seen>> {
+        self.look(kind, id, &Sight::Everything).await
+    }
+
+    async fn look(&mut self, kind: &str, id: &str, sight: &Sight) -> Result<Option<Seen>> {
+        if let Some(t) = self.touched.iter().find(|t| t.resource.kind() == kind && t.resource.id() == Some(id)) {
+            return Ok(Some(Seen { resource: t.resource.clone(), belongs: t.belongs.clone(), version: t.version }));
+        }
+        match self.tx.resource(kind, id, sight).await? {
+            Some(stored) if !stored.deleted => {
+                Ok(Some(Seen { resource: stored.resource()?, belongs: stored.belongs(), version: stored.version }))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// A new resource; its id is set.
+    pub fn create(&mut self, resource: Resource, belongs: Belongs) {
+        self.touched.push(Touched { before: None, resource, belongs, version: 1 });
+    }
+
+    /// A new version of a resource that exists. The row must be one this caller may change: that is for the act to know.
+    pub async fn change(&mut self, resource: Resource) -> Result<()> {
+        let (kind, id) = (resource.kind().to_owned(), resource.id().unwrap_or_default().to_owned());
+        if let Some(t) =
+            self.touched.iter_mut().find(|t| t.resource.kind() == kind && t.resource.id() == Some(id.as_str()))
+        {
+            t.resource = resource;
+            return Ok(());
+        }
+        let before = self.tx.resource(&kind, &id, &Sight::Everything).await?.ok_or(Error::NotFound)?;
+        let belongs = before.belongs();
+        let version = before.version + 1;
+        self.touched.push(Touched { before: Some(before), resource, belongs, version });
+        Ok(())
+    }
+
+    /// The version a resource will have once this unit is durable.
+    pub fn version_of(&self, resource: &Resource) -> i64 {
+        let touched = self.touched.iter().find(|t| t.resource.kind() == resource.kind() && t.resource.id() == resource.id());
+        touched.map_or(1, |t| t.version)
+    }
+
+    /// Puts a new Task into the queue.
+    pub fn queue(&mut self, task: TaskRow) {
+        self.tasks.push(task);
+    }
+
+    /// Notes who did what, to be written with the rest.
+    pub fn audit(&mut self, interaction: &str, target: &str, person: &str) {
+        self.audit.push(audit_row(self.actor, self.now, self.request_id, interaction, target, person, "success"));
+    }
+
+    /// Writes everything and makes it durable.
+    pub async fn commit(mut self) -> Result<Vec<Written>> {
+        let written = self.flush().await?;
+        self.tx.commit().await?;
+        Ok(written)
+    }
+
+    async fn flush(&mut self) -> Result<Vec<Written>> {
+        let mut written = Vec::with_capacity(self.touched.len());
+        let mut fresh = Vec::new();
+        let mut rows = Vec::new();
+        let touched = std::mem::take(&mut self.touched);
+        for t in &touched {
+            let stored = self.stamped(t);
+            written.push(Written {
+                kind: stored.kind.clone(),
+                id: stored.id.clone(),
+                version: stored.version,
+                updated_at: self.now,
+                created: t.before.is_none(),
+                body: stored.body.clone(),
+            });
+            let (kind, id) = (t.resource.kind(), t.resource.id().unwrap_or_default());
+            let found = index::rows(&t.resource);
+            match &t.before {
+                None => {
+                    rows.extend(found.into_iter().map(|row| (kind, id, row)));
+                    fresh.push(stored);
+                }
+                Some(before) => {
+                    if !self.tx.replace_resource(&stored).await? {
+                        return Err(Error::Stale(format!("{kind}/{id} was changed by someone else meanwhile.")));
+                    }
+                    let old = index::rows(&before.resource()?);
+                    let gone: Vec<_> = old.iter().filter(|row| !found.contains(row)).cloned().collect();
+                    self.tx.remove_index(kind, id, &gone).await?;
+                    rows.extend(found.into_iter().filter(|row| !old.contains(row)).map(|row| (kind, id, row)));
+                }
+            }
+        }
+        self.tx.insert_resources(&fresh).await?;
+        self.tx.add_index(&rows).await?;
+        self.tx.insert_tasks(&self.tasks).await?;
+        self.tx.insert_audit(&self.audit).await?;
+        Ok(written)
+    }
+
+    fn stamped(&self, touched: &Touched) -> Stored {
+        let resource = with_meta(&touched.resource, touched.version, self.now);
+        Stored {
+            kind: resource.kind().to_owned(),
+            id: resource.id().unwrap_or_default().to_owned(),
+            version: touched.version,
+            updated_at: self.now.into(),
+            deleted: false,
+            sender: touched.belongs.sender.clone(),
+            person: touched.belongs.person.clone(),
+            referral: touched.belongs.referral.clone(),
+            body: resource.value().to_string(),
+        }
+    }
+}
+
+/// An audit row for `actor`.
+pub fn audit_row(
+    actor: &Actor,
+    now: DateTime<Utc>,
+    request_id: &str,
+    interaction: &str,
+    target: &str,
+    person: &str,
+    outcome: &str,
+) -> AuditRow {
+    AuditRow {
+        id: Unit::new_id(),
+        at: now.into(),
+        client: actor.client.clone(),
+        organization: actor.organization.clone(),
+        actor: actor.staff.as_ref().map(|s| s.reference.clone()).unwrap_or_default(),
+        interaction: interaction.to_owned(),
+        target: target.to_owned(),
+        person: person.to_owned(),
+        request_id: request_id.to_owned(),
+        outcome: outcome.to_owned(),
+    }
+}
+
+/// The resource with `resourceType`, `id` and `meta` first, and the server's own version and time in `meta`.
+fn with_meta(resource: &Resource, version: i64, now: DateTime<Utc>) -> Resource {
+    let mut fields = Map::new();
+    let mut meta = resource.value().get("meta").and_then(Value::as_object).cloned().unwrap_or_default();
+    meta.insert("versionId".to_owned(), json!(version.to_string()));
+    meta.insert("lastUpdated".to_owned(), json!(instant(now)));
+    fields.insert("resourceType".to_owned(), json!(resource.kind()));
+    fields.insert("id".to_owned(), json!(resource.id()));
+    fields.insert("meta".to_owned(), Value::Object(meta));
+    let rest = resource.value().as_object().into_iter().flatten();
+    for (name, value) in rest.filter(|(name, _)| !matches!(name.as_str(), "resourceType" | "id" | "meta")) {
+        fields.insert(name.clone(), value.clone());
+    }
+    Resource::from_value(Value::Object(fields)).expect("it says its resourceType")
+}
+
+/// Adds a flag of ours to `meta.tag`, once: something a person should look at, kept beside what was sent.
+pub fn flag(resource: &mut Resource, code: &str) {
+    let coding = json!({ "system": REFERRAL_FLAG, "code": code });
+    let meta = resource.map_mut().entry("meta").or_insert_with(|| json!({}));
+    if let Some(meta) = meta.as_object_mut() {
+        let tags = meta.entry("tag").or_insert_with(|| json!([]));
+        if let Some(tags) = tags.as_array_mut()
+            && !tags.contains(&coding)
+        {
+            tags.push(coding);
+        }
+    }
+}

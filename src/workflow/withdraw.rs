@@ -1,0 +1,80 @@
+//! A referral belongs to its sender: who may withdraw it, and change it until it is worked.
+
+use serde_json::{Value, json};
+
+use crate::fhir::systems::REFERRAL_REFERENCE;
+use crate::fhir::{Resource, path};
+
+use super::refer::business_identifiers;
+use super::{Error, Result, Unit, complete};
+
+/// A new version of a ServiceRequest by its sender. `revoked` and `entered-in-error` cancel what is open; anything else
+/// is for a referral nobody has begun to work on.
+pub async fn change_referral(unit: &mut Unit<'_>, mut request: Resource, digest: &str) -> Result<()> {
+    let id = request.id().unwrap_or_default().to_owned();
+    let seen = unit.see("ServiceRequest", &id).await?.ok_or(Error::NotFound)?;
+    if seen.belongs.sender != unit.actor.organization {
+        return Err(Error::Forbidden(
+            "A referral belongs to the organisation that sent it; only that organisation changes it.".to_owned(),
+        ));
+    }
+    unit.audit("update", &format!("ServiceRequest/{id}"), &seen.belongs.person);
+    let Some(referral) = unit.tx.referral(&id).await? else { return unit.change(request).await };
+    keep_ours(&seen.resource, &mut request);
+    if request.value().get("subject") != seen.resource.value().get("subject") {
+        return Err(Error::conflict(
+            "ServiceRequest.subject",
+            "A referral stays with its person. Withdraw this one (status entered-in-error) and send a new one.",
+        ));
+    }
+    let ended = matches!(referral.state.as_str(), "closed" | "withdrawn");
+    match request.text("status") {
+        Some("revoked" | "entered-in-error") if ended => Err(Error::conflict(
+            "ServiceRequest.status",
+            "This referral is over already. Read it, and $status says how it ended.",
+        )),
+        Some(status @ ("revoked" | "entered-in-error")) => {
+            let outcome = status.to_owned();
+            let digest = referral.digest.clone();
+            unit.tx.update_referral(&id, "withdrawn", &outcome, &digest, unit.now.into()).await?;
+            unit.change(request).await?;
+            complete::end(unit, &referral, "revoked").await
+        }
+        Some("active") if !ended => {
+            let worked = unit.tx.tasks_of_referral(&id).await?.iter().any(|t| t.status != "requested");
+            if worked {
+                return Err(Error::conflict(
+                    "ServiceRequest",
+                    "Someone is working on this referral, so it can no longer be changed. Withdraw it (status revoked) \
+                     and send a new one, or tell the service.",
+                ));
+            }
+            let identifiers = business_identifiers(&request);
+            unit.tx.insert_referral_identifiers(&referral.sender, &id, &identifiers).await?;
+            unit.tx.update_referral(&id, &referral.state, "", digest, referral.since).await?;
+            unit.change(request).await
+        }
+        _ => Err(Error::conflict(
+            "ServiceRequest.status",
+            "Of a referral its sender sets active, revoked or entered-in-error; completed is the service's to set.",
+        )),
+    }
+}
+
+/// The identifier and the flags we added survive the sender's new version.
+fn keep_ours(before: &Resource, request: &mut Resource) {
+    let ours: Vec<Value> =
+        before.all("identifier").into_iter().filter(|i| path::text(i, "system") == Some(REFERRAL_REFERENCE)).cloned().collect();
+    let identifiers = request.map_mut().entry("identifier").or_insert_with(|| json!([]));
+    if let Some(identifiers) = identifiers.as_array_mut() {
+        identifiers.retain(|i| path::text(i, "system") != Some(REFERRAL_REFERENCE));
+        identifiers.extend(ours);
+    }
+    let flags: Vec<String> = before
+        .all("meta.tag")
+        .into_iter()
+        .filter(|t| path::text(t, "system") == Some(crate::fhir::systems::REFERRAL_FLAG))
+        .filter_map(|t| path::text(t, "code").map(str::to_owned))
+        .collect();
+    flags.iter().for_each(|code| super::unit::flag(request, code));
+}

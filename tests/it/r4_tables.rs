@@ -1,0 +1,247 @@
+//! The tables in `fhir-profiles/r4/` are what the official R4 package says.
+//!
+//! `LIVEWELL_WRITE_TABLES=1 cargo test --test it r4_tables` writes them anew from `hl7.fhir.r4.core.tgz` (CC0).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::io::Read as _;
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::test_data;
+
+const ORIGIN: &str = "\
+# Generated from hl7.fhir.r4.core 4.0.1 (https://hl7.org/fhir/R4), published by HL7 under CC0 (public domain).
+# Made and compared by tests/it/r4_tables.rs; do not edit.
+";
+
+/// The definitions of the package, by file name.
+type Package = BTreeMap<String, Value>;
+
+#[test]
+fn the_r4_tables_are_what_the_definitions_say() {
+    let Some(tgz) = test_data::present("r4-definitions/hl7.fhir.r4.core.tgz") else { return };
+    let package = read_package(&tgz);
+    for (name, made) in [("structure.txt", structure(&package)), ("search-parameters.txt", search_parameters(&package))]
+    {
+        let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("fhir-profiles/r4").join(name);
+        if std::env::var_os("LIVEWELL_WRITE_TABLES").is_some() {
+            fs::create_dir_all(shipped.parent().expect("a folder")).expect("the folder can be made");
+            fs::write(&shipped, &made).expect("the table can be written");
+        }
+        let shipped = fs::read_to_string(&shipped).unwrap_or_default();
+        let differs = made.lines().zip(shipped.lines()).find(|(m, s)| m != s);
+        assert_eq!(differs, None, "{name} differs from the definitions (left: what they say)");
+        assert_eq!(made.len(), shipped.len(), "{name} is not whole");
+    }
+}
+
+fn read_package(tgz: &Path) -> Package {
+    let unzipped = flate2::read::GzDecoder::new(File::open(tgz).expect("the package opens"));
+    let mut archive = tar::Archive::new(unzipped);
+    let mut package = Package::new();
+    for entry in archive.entries().expect("a tar archive") {
+        let mut entry = entry.expect("a tar entry");
+        let name = entry.path().expect("a file name").to_string_lossy().into_owned();
+        let Some(name) = name.strip_prefix("package/").map(str::to_owned) else { continue };
+        let wanted = ["StructureDefinition-", "ValueSet-", "CodeSystem-", "SearchParameter-", "CompartmentDefinition-"];
+        if wanted.iter().any(|w| name.starts_with(w)) {
+            let mut text = String::new();
+            entry.read_to_string(&mut text).expect("UTF-8");
+            package.insert(name, serde_json::from_str(&text).expect("JSON"));
+        }
+    }
+    package
+}
+
+fn of_kind<'a>(package: &'a Package, kind: &str) -> impl Iterator<Item = &'a Value> {
+    let prefix = format!("{kind}-");
+    package.iter().filter(move |(name, _)| name.starts_with(&prefix)).map(|(_, v)| v)
+}
+
+fn text<'a>(value: &'a Value, key: &str) -> &'a str {
+    value[key].as_str().unwrap_or_default()
+}
+
+fn list<'a>(value: &'a Value, key: &str) -> &'a [Value] {
+    value[key].as_array().map(Vec::as_slice).unwrap_or_default()
+}
+
+fn tail(canonical: &str) -> &str {
+    canonical.rsplit('/').next().unwrap_or_default()
+}
+
+/// Kind, base and element lines of each type, by its name.
+type Types<'a> = BTreeMap<&'a str, (&'a str, &'a str, Vec<(&'a str, String)>)>;
+
+fn structure(package: &Package) -> String {
+    let mut types = Types::new();
+    let mut bound = BTreeSet::new();
+    for definition in of_kind(package, "StructureDefinition").filter(|d| defines_a_type(d)) {
+        let name = text(definition, "type");
+        let kind = text(definition, "kind").split('-').next().unwrap_or_default();
+        types.insert(name, (kind, tail(text(definition, "baseDefinition")), Vec::new()));
+        if kind == "primitive" {
+            continue;
+        }
+        let elements = &list(&definition["snapshot"], "element")[1..];
+        for element in elements.iter().filter(|e| text(e, "max") != "0") {
+            let path = text(element, "path");
+            let (parent, child) = path.rsplit_once('.').expect("an element below the root");
+            let own_content =
+                elements.iter().any(|e| text(e, "path").strip_prefix(path).is_some_and(|p| p.starts_with('.')));
+            if own_content {
+                types.insert(path, ("backbone", text(&element["type"][0], "code"), Vec::new()));
+            }
+            let mut line = element_line(child, element, own_content.then_some(path), &mut bound);
+            if kind == "resource" && parent == name && child == "id" {
+                // The package calls Resource.id a string, which would let any text be an id.
+                line = line.replace(" string", " id");
+            }
+            types.get_mut(parent).expect("a parent before its children").2.push((child, line));
+        }
+    }
+
+    let mut out = format!(
+        "{ORIGIN}\
+# A type: `Name kind base`; below it, indented, the elements it adds to its base or changes: `name cardinality types =value-set`.
+# Cardinality: ? 0..1, 1 1..1, * 0..*, + 1..*. `value[x]`: one of the types. `Reference(A,B)`: what it may point to.
+# A required value set: `=name canonical`; below it, indented and parted by tabs, a system and its codes. None: only the shape can be checked.
+"
+    );
+    for (name, (kind, base, lines)) in &types {
+        writeln!(out, "{name} {kind} {}", if base.is_empty() { "-" } else { base }).expect("a string takes it");
+        for (child, line) in lines {
+            if !inherited(&types, base, child, line) {
+                writeln!(out, " {line}").expect("a string takes it");
+            }
+        }
+    }
+    value_set_lines(package, &bound, &mut out);
+    out
+}
+
+/// Resources, datatypes and their abstract bases: not profiles, not logical models.
+fn defines_a_type(definition: &Value) -> bool {
+    text(definition, "kind") != "logical" && text(definition, "derivation") != "constraint"
+}
+
+fn inherited(types: &Types<'_>, base: &str, child: &str, line: &str) -> bool {
+    let Some((_, further, lines)) = types.get(base) else { return false };
+    match lines.iter().find(|(name, _)| *name == child) {
+        Some((_, theirs)) => theirs == line,
+        None => inherited(types, further, child, line),
+    }
+}
+
+fn element_line(child: &str, element: &Value, backbone: Option<&str>, bound: &mut BTreeSet<String>) -> String {
+    let many = text(&element["base"], "max") != "1";
+    let cardinality = match (element["min"].as_u64().expect("a minimum"), many) {
+        (0, false) => "?",
+        (1, false) => "1",
+        (0, true) => "*",
+        (1, true) => "+",
+        _ => panic!("{child}: a cardinality the table has no sign for"),
+    };
+    let types = match (backbone, element["contentReference"].as_str()) {
+        (Some(path), _) => path.to_owned(),
+        (_, Some(content)) => content.trim_start_matches('#').to_owned(),
+        _ => list(element, "type").iter().map(|t| type_name(t)).collect::<Vec<_>>().join("|"),
+    };
+    let mut line = format!("{child} {cardinality} {types}");
+    let binding = &element["binding"];
+    if text(binding, "strength") == "required" {
+        let canonical = text(binding, "valueSet").split('|').next().unwrap_or_default();
+        write!(line, " ={}", tail(canonical)).expect("a string takes it");
+        bound.insert(canonical.to_owned());
+    }
+    line
+}
+
+fn type_name(element_type: &Value) -> String {
+    let code = text(element_type, "code");
+    if code.starts_with("http://hl7.org/fhirpath/") {
+        let said =
+            list(element_type, "extension").iter().find(|e| text(e, "url").ends_with("structuredefinition-fhir-type"));
+        return said.map_or("string", |e| text(e, "valueUrl")).to_owned();
+    }
+    let mut targets: Vec<&str> =
+        list(element_type, "targetProfile").iter().filter_map(Value::as_str).map(tail).collect();
+    targets.sort_unstable();
+    match code {
+        "Reference" if !targets.is_empty() && targets != ["Resource"] => format!("Reference({})", targets.join(",")),
+        _ => code.to_owned(),
+    }
+}
+
+fn value_set_lines(package: &Package, bound: &BTreeSet<String>, out: &mut String) {
+    let sets: BTreeMap<&str, &Value> = of_kind(package, "ValueSet").map(|v| (text(v, "url"), v)).collect();
+    let systems: BTreeMap<&str, &Value> = of_kind(package, "CodeSystem").map(|v| (text(v, "url"), v)).collect();
+    for canonical in bound {
+        writeln!(out, "={} {canonical}", tail(canonical)).expect("a string takes it");
+        let Some(set) = sets.get(canonical.as_str()) else { continue };
+        let included: Option<Vec<_>> = list(&set["compose"], "include").iter().map(|i| included(&systems, i)).collect();
+        let Some(included) = included else { continue };
+        for (system, codes) in included {
+            writeln!(out, " {system}\t{}", codes.into_iter().collect::<Vec<_>>().join("\t"))
+                .expect("a string takes it");
+        }
+    }
+}
+
+/// What one include of a value set lists; nothing where it cannot be listed from the package.
+fn included<'a>(systems: &BTreeMap<&str, &'a Value>, include: &'a Value) -> Option<(&'a str, BTreeSet<&'a str>)> {
+    if include.get("filter").is_some() || include.get("valueSet").is_some() {
+        return None;
+    }
+    let system = text(include, "system");
+    let mut codes = BTreeSet::new();
+    match include.get("concept") {
+        Some(_) => codes.extend(list(include, "concept").iter().map(|c| text(c, "code"))),
+        None => {
+            let definition = systems.get(system).filter(|s| text(s, "content") == "complete")?;
+            gather_codes(list(definition, "concept"), &mut codes);
+        }
+    }
+    Some((system, codes))
+}
+
+fn gather_codes<'a>(concepts: &'a [Value], codes: &mut BTreeSet<&'a str>) {
+    for concept in concepts {
+        codes.insert(text(concept, "code"));
+        gather_codes(list(concept, "concept"), codes);
+    }
+}
+
+fn search_parameters(package: &Package) -> String {
+    let mut out = format!(
+        "{ORIGIN}\
+# A search parameter, parted by tabs: code, type, base types, target types, expression.
+# A compartment: `@Patient`; below it, indented, a type and the codes of the parameters that put it into the compartment.
+"
+    );
+    let joined = |v: &Value, key: &str| list(v, key).iter().filter_map(Value::as_str).collect::<Vec<_>>().join(",");
+    let mut lines: Vec<String> = of_kind(package, "SearchParameter")
+        .filter(|p| p.get("expression").is_some())
+        .filter(|p| !text(p, "expression").contains(".extension('") && !text(p, "expression").contains(".extension(\""))
+        .map(|p| {
+            let expression = text(p, "expression").split_whitespace().collect::<Vec<_>>().join(" ");
+            [text(p, "code"), text(p, "type"), &joined(p, "base"), &joined(p, "target"), &expression].join("\t")
+        })
+        .collect();
+    lines.sort();
+    lines.dedup();
+    for line in lines {
+        writeln!(out, "{line}").expect("a string takes it");
+    }
+    for compartment in of_kind(package, "CompartmentDefinition").filter(|c| text(c, "code") == "Patient") {
+        writeln!(out, "@{}", text(compartment, "code")).expect("a string takes it");
+        for resource in list(compartment, "resource").iter().filter(|r| r.get("param").is_some()) {
+            writeln!(out, " {} {}", text(resource, "code"), joined(resource, "param").replace(',', " "))
+                .expect("a string takes it");
+        }
+    }
+    out
+}
