@@ -25,6 +25,7 @@ const KEPT: &[&str] = &[
     "value",
     "use",
     "type",
+    "uri",
     "url",
     "reference",
     "start",
@@ -73,11 +74,36 @@ pub(super) fn strip(resource: &mut Value) {
         fields.shift_remove("contained");
     }
     prune(resource, "");
+    drop_halves(resource);
     let kind = resource.get("resourceType").and_then(Value::as_str).unwrap_or_default();
     if let Some(element) = said_by(kind)
         && resource.get(element).is_none()
     {
         resource[element] = json!({ "text": "Not shared" });
+    }
+}
+
+/// What lost its meaning with its words: a component or measure that says no longer of what, a range without its ends.
+/// R4 requires the other half (Observation.component.code, obs-3, gol-1).
+fn drop_halves(resource: &mut Value) {
+    let Value::Object(fields) = resource else { return };
+    let whole: [(&str, fn(&Value) -> bool); 2] = [
+        ("component", |c| c.get("code").is_some()),
+        ("referenceRange", |r| r.get("low").is_some() || r.get("high").is_some()),
+    ];
+    for (name, is_whole) in whole {
+        if let Some(Value::Array(items)) = fields.get_mut(name) {
+            items.retain(is_whole);
+            if items.is_empty() {
+                fields.shift_remove(name);
+            }
+        }
+    }
+    let targets = fields.get_mut("target").and_then(Value::as_array_mut);
+    for target in targets.into_iter().flatten().filter_map(Value::as_object_mut) {
+        if !target.contains_key("measure") {
+            target.retain(|name, _| !name.starts_with("detail"));
+        }
     }
 }
 

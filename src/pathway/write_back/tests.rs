@@ -231,3 +231,31 @@ fn a_full_url_is_stable_and_differs_between_types() {
     let id = full_url("Encounter/a");
     assert!(uuid::Uuid::parse_str(id.strip_prefix("urn:uuid:").unwrap()).is_ok());
 }
+
+#[test]
+fn what_lost_its_words_is_not_left_as_half_an_entry() {
+    let observed = Resource::from_value(json!({
+        "resourceType": "Observation", "id": "o2", "status": "final", "code": { "coding": [{ "code": "2" }] },
+        "component": [{ "code": { "text": "SECRET-NOTE" }, "valueInteger": 2 }],
+        "referenceRange": [{ "text": "SECRET-NOTE", "appliesTo": [{ "coding": [{ "code": "x" }] }] }]
+    }));
+    let mut aim = goal(json!({ "coding": [{ "code": "3" }] })).into_value();
+    aim["target"] = json!([
+        { "measure": { "text": "SECRET-NOTE" }, "detailInteger": 5, "dueDate": "2026-08-01" },
+        { "measure": { "coding": [{ "code": "4" }] }, "detailInteger": 6 }
+    ]);
+    let consent = Resource::from_value(json!({
+        "resourceType": "Consent", "id": "c1", "status": "active", "scope": { "coding": [{ "code": "patient-privacy" }] },
+        "policy": [{ "uri": "https://policy.example/share" }], "sourceAttachment": { "title": "SECRET-NOTE" },
+        "provision": { "type": "deny" }
+    }));
+    let out = case()
+        .written(Detail::CodedOnly, &[&observed.unwrap(), &Resource::from_value(aim).unwrap(), &consent.unwrap()]);
+    assert!(out[0].resource.get("component").is_none() && out[0].resource.get("referenceRange").is_none());
+    let targets =
+        json!([{ "dueDate": "2026-08-01" }, { "measure": { "coding": [{ "code": "4" }] }, "detailInteger": 6 }]);
+    assert_eq!(out[1].resource["target"], targets);
+    assert_eq!(out[2].resource["policy"][0]["uri"], "https://policy.example/share");
+    assert_eq!(out[2].resource["patient"]["reference"], PRACTICE_PATIENT);
+    assert!(!text_of(&out).contains("SECRET"));
+}
