@@ -9,9 +9,8 @@ use super::PatientMatch;
 use super::look::{is_id, resources};
 use super::session::Session;
 use crate::fhir::path;
+use crate::fhir::systems::NHS_NUMBER;
 use crate::pathway::delivery::{Reason, Verdict, Why};
-
-const NHS_NUMBER: &str = "https://fhir.nhs.uk/Id/nhs-number";
 
 /// The reference of the practice's Patient, `Patient/…`.
 pub(super) async fn find(session: &mut Session<'_>, wanted: &PatientMatch) -> Result<String, Verdict> {

@@ -1,6 +1,8 @@
 //! What leaves, and what never does.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod published;
+
 use super::*;
 use crate::fhir::path;
 
@@ -72,7 +74,7 @@ fn encounter() -> Resource {
         "type": [{ "coding": [{ "system": "http://snomed.info/sct", "code": "1", "display": "First contact" }], "text": "SECRET-NOTE" }],
         "subject": { "reference": "#p" },
         "basedOn": [{ "reference": "ServiceRequest/r1", "identifier": { "system": "https://gp.example", "value": "REF1" } }],
-        "participant": [{ "individual": { "reference": "PractitionerRole/hc" } }],
+        "participant": [{ "individual": { "reference": "PractitionerRole/hc" } }, { "individual": { "display": "SECRET-NOTE" } }],
         "location": [{ "location": { "reference": "#place" } }],
         "serviceProvider": { "reference": "Organization/lw/_history/2" },
         "period": { "start": "2026-05-03T09:00:00Z" }
@@ -91,7 +93,7 @@ fn observation() -> Resource {
         "derivedFrom": [{ "reference": "QuestionnaireResponse/q1" }],
         "hasMember": [{ "reference": "https://other.example/fhir/Observation/9" }],
         "note": [{ "text": "SECRET-NOTE" }],
-        "component": [{ "code": { "coding": [{ "display": "Level" }] }, "valueInteger": 2 }, { "code": { "text": "SECRET-NOTE" }, "valueString": "SECRET-NOTE" }]
+        "component": [{ "code": { "coding": [{ "code": "5", "display": "Level" }] }, "valueInteger": 2 }, { "code": { "text": "SECRET-NOTE" }, "valueString": "SECRET-NOTE" }]
     }))
     .unwrap()
 }
