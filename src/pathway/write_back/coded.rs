@@ -90,13 +90,9 @@ pub(super) fn strip(resource: &mut Value) {
 /// R4 requires the other half (Observation.component.code, obs-3, gol-1).
 fn drop_halves(resource: &mut Value) {
     let Value::Object(fields) = resource else { return };
-    let whole: [(&str, fn(&Value) -> bool); 2] = [
-        ("component", |c| c.get("code").is_some()),
-        ("referenceRange", |r| r.get("low").is_some() || r.get("high").is_some()),
-    ];
-    for (name, is_whole) in whole {
+    for name in ["component", "referenceRange"] {
         if let Some(Value::Array(items)) = fields.get_mut(name) {
-            items.retain(is_whole);
+            items.retain(|item| ["code", "low", "high"].iter().any(|half| item.get(half).is_some()));
             if items.is_empty() {
                 fields.shift_remove(name);
             }
