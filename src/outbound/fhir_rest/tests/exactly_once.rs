@@ -221,3 +221,22 @@ async fn through_faults_and_kills_every_entry_exists_once_and_none_is_missing() 
         assert_eq!(practice.holds(kind), 120, "{kind}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn deliveries_run_side_by_side_on_any_thread() {
+    let practice = Practice::open().await;
+    let outbound = Arc::new(outbound());
+    let run = |id: &'static str| {
+        let (practice, outbound) = (practice.clone(), outbound.clone());
+        tokio::spawn(async move {
+            let one = resource("Encounter", id, 1, json!({}));
+            let one = Outgoing { key: format!("Encounter/{id}"), version: 1, resource: one, previous: None };
+            outbound.deliver(&job(&practice, vec![one], false), now()).await
+        })
+    };
+    let all = ["a", "b", "c", "d"].map(run);
+    for delivery in all {
+        assert_eq!(receipts_of(delivery.await.unwrap()).len(), 1);
+    }
+    assert_eq!(practice.holds("Encounter"), 4);
+}
