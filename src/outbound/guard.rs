@@ -97,10 +97,12 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
 fn is_public_v6(address: Ipv6Addr) -> bool {
     let [a, b, ..] = address.segments();
     let global_unicast = a & 0xe000 == 0x2000;
-    let set_aside = (a == 0x2001 && b < 0x0200)    // 2001::/23: Teredo, benchmarks, ORCHID
-        || (a == 0x2001 && b == 0x0db8)            // documentation
-        || a == 0x2002                             // 6to4
-        || (a == 0x3fff && b < 0x1000); // documentation
+    let set_aside = match a {
+        0x2001 => b < 0x0200 || b == 0x0db8, // 2001::/23: Teredo, benchmarks, ORCHID; documentation
+        0x2002 => true,                      // 6to4
+        0x3fff => b < 0x1000,                // documentation
+        _ => false,
+    };
     global_unicast && !set_aside
 }
 

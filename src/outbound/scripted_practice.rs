@@ -35,6 +35,9 @@ pub(super) enum Fault {
     LocateAt(String),
 }
 
+/// Status, headers and body.
+type Instead = (u16, Vec<(&'static str, String)>, String);
+
 #[derive(Default)]
 pub(super) struct Told {
     pub(super) patients: Vec<Value>,
@@ -52,7 +55,7 @@ pub(super) struct Told {
     pub(super) no_post_search: bool,
     pub(super) ignores_search: bool,
     /// Answers to be given for a path before anything else.
-    pub(super) instead: BTreeMap<String, (u16, Vec<(&'static str, String)>, String)>,
+    pub(super) instead: BTreeMap<String, Instead>,
     pub(super) transactions: Vec<Value>,
     next: u32,
 }
@@ -322,10 +325,10 @@ fn follow(value: &mut Value, names: &BTreeMap<String, String>) {
     match value {
         Value::Array(items) => items.iter_mut().for_each(|i| follow(i, names)),
         Value::Object(fields) => {
-            if let Some(Value::String(said)) = fields.get_mut("reference") {
-                if let Some(place) = names.get(said.as_str()) {
-                    said.clone_from(place);
-                }
+            if let Some(Value::String(said)) = fields.get_mut("reference")
+                && let Some(place) = names.get(said.as_str())
+            {
+                said.clone_from(place);
             }
             fields.values_mut().for_each(|v| follow(v, names));
         }

@@ -12,6 +12,9 @@ use super::OutboundSettings;
 use super::guard::{AddressRefused, Guard, GuardedResolver};
 use crate::pathway::delivery::Why;
 
+/// Most values in one answer, counted by commas, those in texts included.
+const MOST_VALUES: usize = 100_000;
+
 /// The HTTP client with its limits.
 pub(super) struct Wire {
     pub(super) client: Client,
@@ -107,9 +110,12 @@ impl Answer {
         (200..300).contains(&self.status)
     }
 
-    /// The body as JSON.
+    /// The body as JSON. One of very many tiny values is refused: as a tree it takes up to sixty times its text.
     pub(super) fn json(&self) -> Result<Value, Why> {
         let body = self.body.as_ref().map_err(|why| *why)?;
+        if body.iter().filter(|b| **b == b',').count() > MOST_VALUES {
+            return Err(Why::AnswerTooLarge);
+        }
         serde_json::from_slice(body).map_err(|_| Why::AnswerUnreadable)
     }
 
@@ -144,4 +150,88 @@ pub(super) fn version_of(etag: &str) -> Option<String> {
     let version = etag.trim().trim_start_matches("W/").trim_matches('"');
     let fits = !version.is_empty() && version.len() <= 64;
     (fits && version.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'.')).then(|| version.to_owned())
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    fn wire(allow_private_addresses: bool) -> Wire {
+        let settings = OutboundSettings {
+            allow_private_addresses,
+            request_timeout: Duration::from_millis(500),
+            response_limit: 50_000,
+            ..OutboundSettings::default()
+        };
+        Wire::new(&settings).unwrap()
+    }
+
+    /// Answers every request with `start`, then with `more` again and again, `pause` apart.
+    async fn streams(start: &'static str, more: &str, pause: Duration) -> Url {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let more = more.to_owned();
+        let url = Url::parse(&format!("http://{}/", listener.local_addr().unwrap())).unwrap();
+        tokio::spawn(async move {
+            while let Ok((mut socket, _)) = listener.accept().await {
+                let more = more.clone();
+                tokio::spawn(async move {
+                    let _ = socket.read(&mut [0; 4096]).await;
+                    let _ = socket.write_all(start.as_bytes()).await;
+                    while socket.write_all(more.as_bytes()).await.is_ok() {
+                        tokio::time::sleep(pause).await;
+                    }
+                });
+            }
+        });
+        url
+    }
+
+    #[tokio::test]
+    async fn an_endless_answer_is_read_to_the_limit_and_a_dripping_one_to_the_time() {
+        let wire = wire(true);
+        let chunked = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+        let endless = streams(chunked, &format!("fa0\r\n{}\r\n", "1,".repeat(2000)), Duration::ZERO).await;
+        let answer = wire.send(&endless, wire.client.get(endless.clone())).await.unwrap();
+        assert_eq!(answer.json().unwrap_err(), Why::AnswerTooLarge);
+        let drip = streams(chunked, "1\r\n[\r\n", Duration::from_millis(50)).await;
+        let answer = wire.send(&drip, wire.client.get(drip.clone())).await.unwrap();
+        assert_eq!(answer.json().unwrap_err(), Why::Timeout);
+        let headers = streams("HTTP/1.1 200 OK\r\n", "x: y\r\n", Duration::from_millis(50)).await;
+        let lost = wire.send(&headers, wire.client.get(headers.clone())).await.err().unwrap();
+        assert_eq!((lost.why, lost.sent), (Why::Timeout, true));
+        let rubbish = streams("SSH-2.0-OpenSSH\r\n", "x", Duration::from_millis(50)).await;
+        let lost = wire.send(&rubbish, wire.client.get(rubbish.clone())).await.err().unwrap();
+        assert_eq!((lost.why, lost.sent), (Why::ConnectionLost, true));
+    }
+
+    #[tokio::test]
+    async fn a_name_that_leads_to_this_machine_is_refused_when_it_is_connected() {
+        let strict = wire(false);
+        // Past the check of the URL's text, as a public name with a private address would be.
+        let error = strict.client.get("https://localhost:9/").send().await.unwrap_err();
+        assert_eq!(lost(&error).why, Why::AddressRefused);
+    }
+
+    #[tokio::test]
+    async fn an_answer_of_very_many_tiny_values_is_not_made_a_tree() {
+        let answer = |body: String| Answer { status: 200, headers: HeaderMap::new(), body: Ok(body.into_bytes()) };
+        assert_eq!(answer(format!("[1{}]", ",1".repeat(100_001))).json().unwrap_err(), Why::AnswerTooLarge);
+        assert!(answer(format!("[1{}]", ",1".repeat(99_000))).json().is_ok());
+    }
+
+    #[test]
+    fn versions_are_read_from_etags() {
+        for (etag, version) in [
+            ("W/\"3\"", Some("3")),
+            ("\"a-1.b\"", Some("a-1.b")),
+            ("7", Some("7")),
+            ("W/\"\"", None),
+            ("W/\"a b\"", None),
+        ] {
+            assert_eq!(version_of(etag).as_deref(), version, "{etag}");
+        }
+    }
 }

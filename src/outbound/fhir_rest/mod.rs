@@ -130,7 +130,7 @@ impl Outbound {
 fn conflict(status: u16, steps: &[Step]) -> Verdict {
     let corrects = steps.iter().any(|step| matches!(step, Step::Correct(_)));
     match status {
-        412 if corrects => Verdict::NeedsPerson { reason: Reason::VersionConflict },
+        404 | 410 | 412 if corrects => Verdict::NeedsPerson { reason: Reason::VersionConflict },
         // If-None-Exist matched more than one.
         412 => Verdict::NeedsPerson { reason: Reason::SeveralCopies },
         status => Verdict::Retry { after: None, why: Why::Status(status) },

@@ -9,16 +9,15 @@ use super::PatientMatch;
 use super::look::{is_id, resources};
 use super::session::Session;
 use crate::fhir::path;
-use crate::pathway::delivery::{Reason, Verdict};
-
-const NHS_NUMBER: &str = "https://fhir.nhs.uk/Id/nhs-number";
+use crate::fhir::systems::NHS_NUMBER;
+use crate::pathway::delivery::{Reason, Verdict, Why};
 
 /// The reference of the practice's Patient, `Patient/…`.
 pub(super) async fn find(session: &mut Session<'_>, wanted: &PatientMatch) -> Result<String, Verdict> {
     let token = format!("{NHS_NUMBER}|{}", wanted.nhs_number);
     // In the body first: URLs end up in logs.
     let mut answer = session.search("Patient", &[("identifier", &token)]).await?;
-    if matches!(answer.status, 404 | 405 | 501) {
+    if matches!(answer.status, 404 | 405 | 415 | 501) {
         answer = session.get(session.search_url("Patient", "identifier", &token)).await?;
     }
     if answer.status != 200 {
@@ -38,10 +37,7 @@ pub(super) async fn find(session: &mut Session<'_>, wanted: &PatientMatch) -> Re
 
 /// The Patients in a search result that carry the NHS number, by id. A server that ignores a search parameter answers
 /// with everybody, so what it found is not taken on trust. Inactive records are not written to.
-fn matching<'a>(
-    bundle: &'a Value,
-    nhs_number: &str,
-) -> Result<BTreeMap<&'a str, &'a Value>, crate::pathway::delivery::Why> {
+fn matching<'a>(bundle: &'a Value, nhs_number: &str) -> Result<BTreeMap<&'a str, &'a Value>, Why> {
     let carries = |patient: &&Value| {
         path::all(patient, "identifier").into_iter().any(|i| {
             let value = i.get("value").and_then(Value::as_str).unwrap_or_default();

@@ -54,14 +54,27 @@ impl<'a> Session<'a> {
 
     /// GETs below the base.
     pub(super) async fn get(&mut self, url: Url) -> Result<Answer, Verdict> {
-        self.call(&url, |client| client.get(url.clone())).await.map_err(|lost| self.lost_reading(lost))
+        self.read(&url, |client| client.get(url.clone())).await
     }
 
     /// POSTs a search, its parameters in the body.
     pub(super) async fn search(&mut self, kind: &str, parameters: &[(&str, &str)]) -> Result<Answer, Verdict> {
         let url = self.url(&[kind, "_search"]);
-        let request = |client: &reqwest::Client| client.post(url.clone()).form(parameters);
-        self.call(&url, request).await.map_err(|lost| self.lost_reading(lost))
+        self.read(&url, |client| client.post(url.clone()).form(parameters)).await
+    }
+
+    /// Sends what changes nothing. A kept connection may have been closed by the practice a moment ago: then at once
+    /// again, on a new one.
+    async fn read(
+        &mut self,
+        url: &Url,
+        request: impl Fn(&reqwest::Client) -> RequestBuilder,
+    ) -> Result<Answer, Verdict> {
+        let mut answer = self.call(url, &request).await;
+        if matches!(answer, Err(Failed::Lost(Lost { why: Why::ConnectionLost, .. }))) {
+            answer = self.call(url, &request).await;
+        }
+        answer.map_err(|failed| self.lost_reading(failed))
     }
 
     /// POSTs a Bundle to the base. From here the outcome is unclear until the practice has answered.

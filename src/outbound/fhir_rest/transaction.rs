@@ -14,7 +14,7 @@ use crate::pathway::write_back::{Outgoing, PRACTICE_PATIENT, PracticeCopy, RECOR
 pub(super) enum Written {
     /// Done. One for each of the outgoing: where it is, as far as the answer says.
     At(Vec<Option<PracticeCopy>>),
-    /// 409 or 412: something there is not as expected.
+    /// 409, 412, or what was to be corrected is gone: something there is not as expected.
     Conflict(u16),
 }
 
@@ -47,6 +47,11 @@ pub(super) async fn send(
             Ok(Written::At(at))
         }
         status @ (409 | 412) => {
+            session.nothing_was_written();
+            Ok(Written::Conflict(status))
+        }
+        // What was to be corrected is gone; looking says so in the right words.
+        status @ (404 | 410) if steps.iter().any(|step| matches!(step, Step::Correct(_))) => {
             session.nothing_was_written();
             Ok(Written::Conflict(status))
         }

@@ -110,13 +110,14 @@ impl Delivery {
         }
     }
 
-    /// Whether the next attempt has to look at the practice for our identifiers before it sends anything. True after
-    /// any attempt, also one that ended with the process: so `attempts` is counted when a lease is taken.
+    /// Of a delivery whose attempt has [`begun`](Self::begun): whether it has to look at the practice for our
+    /// identifiers before it sends anything, because an earlier attempt was begun, also one that ended with the process.
     pub fn looks_first(&self) -> bool {
-        self.attempts > 0
+        self.attempts > 1
     }
 
-    /// A lease was taken and an attempt begins.
+    /// A lease was taken and an attempt begins. It is counted now, in the unit of work that takes the lease, and not when
+    /// it ends: an attempt may end with the process after the practice has written.
     pub fn begun(self) -> Result<Delivery, NotPossible> {
         self.only_if(self.state.is_due_for_attempts(), "attempted")?;
         Ok(Delivery { attempts: self.attempts.saturating_add(1), ..self })
@@ -308,14 +309,14 @@ mod tests {
         assert_eq!((given_up.state, given_up.reason), (NeedsPerson, Some(Reason::OutcomeUnknown)));
         let again = given_up.replayed(late).unwrap();
         assert_eq!((again.state, again.queued_at, again.failures), (Unknown, late, 0));
-        assert!(again.looks_first());
+        assert!(again.begun().unwrap().looks_first());
     }
 
     #[test]
     fn an_attempt_that_ended_with_the_process_makes_the_next_one_look_first() {
-        let fresh = Delivery::queued(true, start());
-        assert!(!fresh.looks_first());
-        assert!(fresh.begun().unwrap().looks_first());
+        let first = Delivery::queued(true, start()).begun().unwrap();
+        assert!(!first.looks_first());
+        assert!(first.begun().unwrap().looks_first());
         assert_eq!(Delivery::queued(false, start()).state, NoRoute);
     }
 
@@ -344,10 +345,13 @@ mod tests {
     }
 
     #[test]
-    fn every_state_is_found_by_its_word() {
+    fn every_state_and_reason_is_found_by_its_word() {
         for state in DeliveryState::ALL {
             assert_eq!(DeliveryState::from_code(state.code()), Some(state));
         }
         assert_eq!(DeliveryState::from_code("sent"), None);
+        for reason in Reason::ALL {
+            assert_eq!(Reason::from_code(reason.code()), Some(reason));
+        }
     }
 }

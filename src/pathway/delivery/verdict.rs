@@ -122,6 +122,24 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// All of them.
+    pub const ALL: [Reason; 9] = [
+        Reason::PatientNotFound,
+        Reason::SeveralPatients,
+        Reason::BirthDateDiffers,
+        Reason::FamilyNameDiffers,
+        Reason::VersionConflict,
+        Reason::SeveralCopies,
+        Reason::IdentifierNotKept,
+        Reason::RetriesExhausted,
+        Reason::OutcomeUnknown,
+    ];
+
+    /// The reason whose [`code`](Self::code) this is.
+    pub fn from_code(code: &str) -> Option<Reason> {
+        Self::ALL.into_iter().find(|reason| reason.code() == code)
+    }
+
     /// A short stable text for a column or a label.
     pub fn code(self) -> &'static str {
         match self {

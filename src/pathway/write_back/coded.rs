@@ -4,8 +4,9 @@ use serde_json::{Map, Value, json};
 
 use crate::fhir::Resource;
 
-/// The elements whose text is a code, a time, an address of a definition or an identifier. Everything else that is text
-/// goes: a list of what may leave, because a list of what may not would miss an extension.
+/// The elements of what is written back, and of the datatypes in it, whose text is a code, a time, an address of a
+/// definition or an identifier (R4 StructureDefinitions). Everything else that is text goes: a list of what may leave,
+/// because a list of what may not would miss an extension. `display` is judged by what it stands beside.
 const KEPT: &[&str] = &[
     "resourceType",
     "status",
@@ -19,12 +20,12 @@ const KEPT: &[&str] = &[
     "code",
     "system",
     "version",
-    "display",
     "unit",
     "comparator",
     "value",
     "use",
     "type",
+    "uri",
     "url",
     "reference",
     "start",
@@ -56,6 +57,9 @@ const KEPT: &[&str] = &[
     "dayOfWeek",
     "timeOfDay",
     "when",
+    "meaning",
+    "authority",
+    "verificationDate",
 ];
 
 /// Whether the resource says in a code what it is; only then is it a coded entry.
@@ -72,12 +76,33 @@ pub(super) fn strip(resource: &mut Value) {
         // What is contained may be anything, and anyone.
         fields.shift_remove("contained");
     }
-    prune(resource, "");
+    prune(resource, "", false);
+    drop_halves(resource);
     let kind = resource.get("resourceType").and_then(Value::as_str).unwrap_or_default();
     if let Some(element) = said_by(kind)
         && resource.get(element).is_none()
     {
         resource[element] = json!({ "text": "Not shared" });
+    }
+}
+
+/// What lost its meaning with its words: a component or measure that says no longer of what, a range without its ends.
+/// R4 requires the other half (Observation.component.code, obs-3, gol-1).
+fn drop_halves(resource: &mut Value) {
+    let Value::Object(fields) = resource else { return };
+    for name in ["component", "referenceRange"] {
+        if let Some(Value::Array(items)) = fields.get_mut(name) {
+            items.retain(|item| ["code", "low", "high"].iter().any(|half| item.get(half).is_some()));
+            if items.is_empty() {
+                fields.shift_remove(name);
+            }
+        }
+    }
+    let targets = fields.get_mut("target").and_then(Value::as_array_mut);
+    for target in targets.into_iter().flatten().filter_map(Value::as_object_mut) {
+        if !target.contains_key("measure") {
+            target.retain(|name, _| !name.starts_with("detail"));
+        }
     }
 }
 
@@ -90,31 +115,44 @@ fn said_by(kind: &str) -> Option<&'static str> {
     }
 }
 
-/// Whether anything is left of the value.
-fn prune(value: &mut Value, name: &str) -> bool {
+/// Whether anything is left of the value. `listed`: it is an item of a list, which may be left out; another element may be
+/// a required one.
+fn prune(value: &mut Value, name: &str, listed: bool) -> bool {
     match value {
         Value::String(_) => KEPT.contains(&name),
         Value::Array(items) => {
-            items.retain_mut(|item| prune(item, name));
+            items.retain_mut(|item| prune(item, name, true));
             !items.is_empty()
         }
         Value::Object(fields) => {
-            let points_inside = |r: &Value| r.as_str().is_some_and(|r| r.starts_with('#'));
-            if fields.get("reference").is_some_and(points_inside) {
-                return false;
-            }
-            let logical = fields.contains_key("type") && fields.contains_key("identifier");
-            let is_reference = fields.contains_key("reference") || logical;
+            let points_inside = fields.get("reference").and_then(Value::as_str).is_some_and(|r| r.starts_with('#'));
+            let was_named = points_inside || fields.get("display").is_some_and(Value::is_string);
             let before = fields.len();
+            if points_inside {
+                fields.clear();
+            }
+            // The term of a code; beside anything else it is somebody's wording.
+            let is_coding = fields.get("code").is_some_and(Value::is_string);
             fields.retain(|name, child| {
-                let own_words = is_attachment_or_note(name, child) || (is_reference && name == "display");
-                !name.starts_with('_') && !own_words && prune(child, name)
+                !name.starts_with('_')
+                    && !is_attachment_or_note(name, child)
+                    && ((name == "display" && is_coding) || prune(child, name, false))
             });
-            !is_spent(fields, before)
+            let spent = is_spent(fields, before);
+            if spent && was_named && !listed {
+                *value = not_shared();
+                return true;
+            }
+            !spent
         }
         Value::Null => false,
         Value::Bool(_) | Value::Number(_) => true,
     }
+}
+
+/// Stands where R4 requires a reference and ours must not be told.
+pub(super) fn not_shared() -> Value {
+    json!({ "display": "Not shared" })
 }
 
 /// An Annotation or an Attachment, by its name or by its shape.

@@ -15,13 +15,13 @@ use chrono::{DateTime, Utc};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::fhir::Resource;
+use crate::fhir::{Resource, systems};
 
 pub use consent::{Detail, detail};
 
 /// Identifier system of our records at a practice; the value is our logical id. Of a Provenance, which has no
 /// identifier, it is the system of a `meta.tag`.
-pub const RECORD_SYSTEM: &str = "https://livewell.example/Id/record";
+pub const RECORD_SYSTEM: &str = systems::RECORD;
 
 /// System of the `meta.tag` that says which of our versions the practice's copy holds. It tells our own late write from
 /// a change the practice made.

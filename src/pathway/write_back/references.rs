@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
-use super::coded::is_spent;
+use super::coded::{is_spent, not_shared};
 use super::{Contents, Logical, PRACTICE_PATIENT, RECORD_SYSTEM, full_url, record_id};
 
 /// Kinds that hold the person's own words: not even their existence is told.
@@ -15,7 +15,7 @@ const STAYS: &[&str] = &["QuestionnaireResponse", "Questionnaire"];
 pub(super) fn rewrite(resource: &mut Value, contents: &Contents<'_>, set: &BTreeSet<String>) {
     let people = contained_ids(resource, |kind| kind == "Patient");
     let staying = contained_ids(resource, |kind| STAYS.contains(&kind));
-    walk(resource, &Rewriting { contents, set, people, staying });
+    walk(resource, &Rewriting { contents, set, people, staying }, false);
     drop_unused_contained(resource);
 }
 
@@ -28,18 +28,20 @@ struct Rewriting<'a> {
     staying: BTreeSet<String>,
 }
 
-/// Whether anything is left of the value.
-fn walk(value: &mut Value, how: &Rewriting<'_>) -> bool {
+/// Whether anything is left of the value. `listed`: it is an item of a list, which may be left out; another element may be
+/// a required one.
+fn walk(value: &mut Value, how: &Rewriting<'_>, listed: bool) -> bool {
     match value {
         Value::Array(items) => {
-            items.retain_mut(|item| walk(item, how));
+            items.retain_mut(|item| walk(item, how, true));
             !items.is_empty()
         }
         Value::Object(fields) => {
             if fields.get("reference").is_some_and(Value::is_string) {
                 match how.reference(fields) {
                     Some(new) => *value = new,
-                    None => return false,
+                    None if listed => return false,
+                    None => *value = not_shared(),
                 }
                 return true;
             }
@@ -48,7 +50,7 @@ fn walk(value: &mut Value, how: &Rewriting<'_>) -> bool {
                 fields.shift_remove("url");
             }
             let before = fields.len();
-            fields.retain(|_, child| walk(child, how));
+            fields.retain(|_, child| walk(child, how, false));
             !is_spent(fields, before)
         }
         _ => true,
@@ -56,6 +58,7 @@ fn walk(value: &mut Value, how: &Rewriting<'_>) -> bool {
 }
 
 impl Rewriting<'_> {
+    /// The reference as it leaves; none where it must not be told.
     fn reference(&self, fields: &Map<String, Value>) -> Option<Value> {
         let said = fields.get("reference").and_then(Value::as_str).unwrap_or_default();
         if self.people.contains(said) {

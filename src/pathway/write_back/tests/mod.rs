@@ -1,6 +1,8 @@
 //! What leaves, and what never does.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod published;
+
 use super::*;
 use crate::fhir::path;
 
@@ -72,7 +74,7 @@ fn encounter() -> Resource {
         "type": [{ "coding": [{ "system": "http://snomed.info/sct", "code": "1", "display": "First contact" }], "text": "SECRET-NOTE" }],
         "subject": { "reference": "#p" },
         "basedOn": [{ "reference": "ServiceRequest/r1", "identifier": { "system": "https://gp.example", "value": "REF1" } }],
-        "participant": [{ "individual": { "reference": "PractitionerRole/hc" } }],
+        "participant": [{ "individual": { "reference": "PractitionerRole/hc" } }, { "individual": { "display": "SECRET-NOTE" } }],
         "location": [{ "location": { "reference": "#place" } }],
         "serviceProvider": { "reference": "Organization/lw/_history/2" },
         "period": { "start": "2026-05-03T09:00:00Z" }
@@ -91,7 +93,7 @@ fn observation() -> Resource {
         "derivedFrom": [{ "reference": "QuestionnaireResponse/q1" }],
         "hasMember": [{ "reference": "https://other.example/fhir/Observation/9" }],
         "note": [{ "text": "SECRET-NOTE" }],
-        "component": [{ "code": { "coding": [{ "display": "Level" }] }, "valueInteger": 2 }, { "code": { "text": "SECRET-NOTE" }, "valueString": "SECRET-NOTE" }]
+        "component": [{ "code": { "coding": [{ "code": "5", "display": "Level" }] }, "valueInteger": 2 }, { "code": { "text": "SECRET-NOTE" }, "valueString": "SECRET-NOTE" }]
     }))
     .unwrap()
 }
@@ -230,4 +232,32 @@ fn a_full_url_is_stable_and_differs_between_types() {
     assert_ne!(full_url("Encounter/a"), full_url("Goal/a"));
     let id = full_url("Encounter/a");
     assert!(uuid::Uuid::parse_str(id.strip_prefix("urn:uuid:").unwrap()).is_ok());
+}
+
+#[test]
+fn what_lost_its_words_is_not_left_as_half_an_entry() {
+    let observed = Resource::from_value(json!({
+        "resourceType": "Observation", "id": "o2", "status": "final", "code": { "coding": [{ "code": "2" }] },
+        "component": [{ "code": { "text": "SECRET-NOTE" }, "valueInteger": 2 }],
+        "referenceRange": [{ "text": "SECRET-NOTE", "appliesTo": [{ "coding": [{ "code": "x" }] }] }]
+    }));
+    let mut aim = goal(json!({ "coding": [{ "code": "3" }] })).into_value();
+    aim["target"] = json!([
+        { "measure": { "text": "SECRET-NOTE" }, "detailInteger": 5, "dueDate": "2026-08-01" },
+        { "measure": { "coding": [{ "code": "4" }] }, "detailInteger": 6 }
+    ]);
+    let consent = Resource::from_value(json!({
+        "resourceType": "Consent", "id": "c1", "status": "active", "scope": { "coding": [{ "code": "patient-privacy" }] },
+        "policy": [{ "uri": "https://policy.example/share" }], "sourceAttachment": { "title": "SECRET-NOTE" },
+        "provision": { "type": "deny" }
+    }));
+    let out = case()
+        .written(Detail::CodedOnly, &[&observed.unwrap(), &Resource::from_value(aim).unwrap(), &consent.unwrap()]);
+    assert!(out[0].resource.get("component").is_none() && out[0].resource.get("referenceRange").is_none());
+    let targets =
+        json!([{ "dueDate": "2026-08-01" }, { "measure": { "coding": [{ "code": "4" }] }, "detailInteger": 6 }]);
+    assert_eq!(out[1].resource["target"], targets);
+    assert_eq!(out[2].resource["policy"][0]["uri"], "https://policy.example/share");
+    assert_eq!(out[2].resource["patient"]["reference"], PRACTICE_PATIENT);
+    assert!(!text_of(&out).contains("SECRET"));
 }
