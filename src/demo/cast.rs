@@ -14,6 +14,7 @@ const COACH_SCOPE: &str = "system/Task.cruds system/ServiceRequest.rs system/Pat
 /// A system that calls the service, to be registered before the demo begins (`livewell client add`).
 #[derive(Debug)]
 pub struct DemoClient {
+    /// `client_id` at the token endpoint.
     pub id: String,
     /// ODS code of the organisation it belongs to.
     pub organization: String,
@@ -21,6 +22,7 @@ pub struct DemoClient {
     pub scope: String,
     /// The member of staff it is, where it is one: `PractitionerRole/coach-north`.
     pub staff: Option<String>,
+    /// What it signs its assertions with.
     pub key: DemoKey,
 }
 

@@ -14,6 +14,7 @@ pub struct Directory {
 /// A practice that refers to us.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Practice {
+    /// ODS code, `TESTA1`.
     pub ods: String,
     pub name: String,
     /// Where its people are looked after; a practice without one has its work done by any health coach.

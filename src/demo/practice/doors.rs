@@ -12,7 +12,7 @@ use chrono::Utc;
 use serde_json::{Value, json};
 
 use super::Practices;
-use super::change::{Change, Done, Wish, etag, make};
+use super::change::{Change, Wish, etag, make};
 use super::refusal::{Refusal, fhir};
 use super::search::{self, OFFERED, Pairs};
 use super::tokens::{INVALID_CLIENT, Right, TokenError, TokenRequest};
@@ -205,10 +205,9 @@ fn single(kind: &str, resource: Value, wish: Wish) -> Result<Change, Refusal> {
 
 fn one(practices: &Practices, ods: &str, change: Change) -> Answer {
     let done = practices.change(ods, |record| make(record, vec![change], Utc::now()))?;
-    let Some(Done { status, resource }) = done.first() else { return Err(Refusal::not_found()) };
-    let mut response = versioned(*status, resource);
-    let location = done.first().map(|d| format!("{}/{}", practices.base(ods), d.location()));
-    if let Some(location) = location.and_then(|l| HeaderValue::try_from(l).ok()) {
+    let Some(done) = done.first() else { return Err(Refusal::not_found()) };
+    let mut response = versioned(done.status, &done.resource);
+    if let Ok(location) = HeaderValue::try_from(format!("{}/{}", practices.base(ods), done.location())) {
         response.headers_mut().insert(header::LOCATION, location);
     }
     Ok(response)

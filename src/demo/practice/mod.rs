@@ -40,6 +40,7 @@ use tokens::{Right, Tokens};
 /// What a stand-in starts with.
 #[derive(Clone, Debug)]
 pub struct StandInSettings {
+    /// The practices it hosts.
     pub practices: Vec<PracticeSeed>,
     /// Where the accepted client publishes its keys, e.g. `http://127.0.0.1:8080/.well-known/jwks.json`; asked anew for
     /// every token.
@@ -53,6 +54,7 @@ pub struct StandInSettings {
 pub struct PracticeSeed {
     /// ODS code, e.g. `TESTP1`; the first part of every path.
     pub ods: String,
+    /// Added when the record does not have them yet.
     pub patients: Vec<PatientSeed>,
 }
 

@@ -6,11 +6,11 @@ use chrono::{DateTime, Duration, Utc};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
-use super::{Walk, Walked};
 use super::client::{Caller, Fault, Made, reference_in, unexpected};
 use super::print::Shown;
 use super::recording::{About, first_meeting, telephone_contact};
 use super::referral::{Referral, referral};
+use super::{Walk, Walked};
 use crate::demo::cast::Sample;
 use crate::fhir::path;
 use crate::fhir::systems::REFERRAL_REFERENCE;
