@@ -124,7 +124,9 @@ fn resource(folder: Option<&Path>, kind: &str, id: &str) -> Result<Resource, Sta
 /// The key the service signs with: from its file, else the one in the database, which is made at the first start.
 pub async fn service_key(config: &Config, store: &Store, clock: &Clock) -> Result<(ServiceKey, String), StartError> {
     let pem = match &config.auth.signing_key {
-        Some(path) => std::fs::read_to_string(path).map_err(|e| StartError::Key(format!("{}: {e}.", path.display())))?,
+        Some(path) => {
+            std::fs::read_to_string(path).map_err(|e| StartError::Key(format!("{}: {e}.", path.display())))?
+        }
         None => kept_key(store, clock).await?,
     };
     let key = ServiceKey::from_pem(&pem).map_err(|e| StartError::Key(e.to_string()))?;
@@ -216,7 +218,8 @@ pub fn directory_resources(text: &str, limits: &Limits) -> Result<Vec<(String, R
         let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
         return lines
             .map(|(at, line)| {
-                let resource = read_json(line.as_bytes(), limits).map_err(|e| format!("line {}: {}", at + 1, said(e)))?;
+                let resource =
+                    read_json(line.as_bytes(), limits).map_err(|e| format!("line {}: {}", at + 1, said(e)))?;
                 Ok((String::new(), resource))
             })
             .collect();
@@ -227,7 +230,9 @@ pub fn directory_resources(text: &str, limits: &Limits) -> Result<Vec<(String, R
     let entries = first.value().get("entry").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     entries
         .iter()
-        .filter_map(|entry| Some((entry.get("fullUrl").and_then(Value::as_str).unwrap_or_default(), entry.get("resource")?)))
+        .filter_map(|entry| {
+            Some((entry.get("fullUrl").and_then(Value::as_str).unwrap_or_default(), entry.get("resource")?))
+        })
         .map(|(url, resource)| Ok((url.to_owned(), Resource::from_value(resource.clone()).map_err(said)?)))
         .collect()
 }

@@ -52,7 +52,9 @@ fn entry(call: &Call, at: usize, entry: &Value) -> Result<Entry, Error> {
     if !matches!(method, "POST" | "PUT") {
         let text = "In a transaction POST and PUT are taken so far; the other methods are not built yet.".to_owned();
         return Err(match method {
-            "" => refused(IssueCode::Required, format!("{place}.request"), "Each entry says its request: method and url."),
+            "" => {
+                refused(IssueCode::Required, format!("{place}.request"), "Each entry says its request: method and url.")
+            }
             _ => workflow::Error::NotSupported(text).into(),
         });
     }

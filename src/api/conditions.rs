@@ -53,7 +53,9 @@ pub(super) fn idempotency_key(call: &Call) -> Result<Option<String>, Error> {
     match call.headers.get("idempotency-key") {
         None => Ok(None),
         Some(value) => match value.to_str() {
-            Ok(key) if (1..=255).contains(&key.len()) && key.bytes().all(|b| b.is_ascii_graphic()) => Ok(Some(key.to_owned())),
+            Ok(key) if (1..=255).contains(&key.len()) && key.bytes().all(|b| b.is_ascii_graphic()) => {
+                Ok(Some(key.to_owned()))
+            }
             _ => Err(Invalid::malformed(Issue::general(
                 IssueCode::Invalid,
                 "Idempotency-Key is 1 to 255 visible ASCII characters, for example a UUID.",

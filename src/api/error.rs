@@ -56,7 +56,10 @@ fn table(error: &Error) -> (StatusCode, Vec<Issue>) {
         Error::NotAllowed(text) => (StatusCode::METHOD_NOT_ALLOWED, one(IssueCode::NotSupported, text)),
         Error::NotAcceptable => (
             StatusCode::NOT_ACCEPTABLE,
-            one(IssueCode::NotSupported, "Answers come as application/fhir+json or application/fhir+xml. Accept one of them."),
+            one(
+                IssueCode::NotSupported,
+                "Answers come as application/fhir+json or application/fhir+xml. Accept one of them.",
+            ),
         ),
         Error::UnsupportedMedia(text) => (StatusCode::UNSUPPORTED_MEDIA_TYPE, one(IssueCode::NotSupported, text)),
         Error::Act(Act::Invalid(Invalid { issues, kind })) => {
@@ -69,9 +72,14 @@ fn table(error: &Error) -> (StatusCode, Vec<Issue>) {
         }
         Error::Act(Act::NotFound) => (
             StatusCode::NOT_FOUND,
-            one(IssueCode::NotFound, "There is no such resource, or it is not yours to see. Check the type and the id."),
+            one(
+                IssueCode::NotFound,
+                "There is no such resource, or it is not yours to see. Check the type and the id.",
+            ),
         ),
-        Error::Act(Act::Gone) => (StatusCode::GONE, one(IssueCode::Deleted, "This resource was deleted. Its history is kept.")),
+        Error::Act(Act::Gone) => {
+            (StatusCode::GONE, one(IssueCode::Deleted, "This resource was deleted. Its history is kept."))
+        }
         Error::Act(Act::Forbidden(text)) => (StatusCode::FORBIDDEN, one(IssueCode::Forbidden, text)),
         Error::Act(Act::Conflict(issue)) => (StatusCode::CONFLICT, vec![issue.clone()]),
         Error::Act(Act::Stale(text)) => (StatusCode::PRECONDITION_FAILED, one(IssueCode::Conflict, text)),
@@ -93,7 +101,10 @@ fn store(error: &StoreError) -> (StatusCode, Vec<Issue>) {
         }
         StoreError::Conflict => (
             StatusCode::CONFLICT,
-            vec![Issue::general(IssueCode::Conflict, "Someone else wrote the same thing first. Read it, and repeat if need be.")],
+            vec![Issue::general(
+                IssueCode::Conflict,
+                "Someone else wrote the same thing first. Read it, and repeat if need be.",
+            )],
         ),
         _ => (
             StatusCode::INTERNAL_SERVER_ERROR,

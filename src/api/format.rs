@@ -106,7 +106,9 @@ pub(super) fn read(headers: &HeaderMap, body: &[u8], limits: &Limits) -> Result<
     let xml = match sent {
         None => false,
         Some(text) => media(text).ok_or_else(|| {
-            Error::UnsupportedMedia("Bodies are read as application/fhir+json or application/fhir+xml. Send one of them.".to_owned())
+            Error::UnsupportedMedia(
+                "Bodies are read as application/fhir+json or application/fhir+xml. Send one of them.".to_owned(),
+            )
         })?,
     };
     let resource = if xml { read_xml(body, limits)? } else { read_json(body, limits)? };

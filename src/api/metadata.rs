@@ -65,7 +65,11 @@ fn resource(kind: &'static str) -> Value {
     });
     let profiles: Vec<String> = crate::fhir::profiles::resources()
         .iter()
-        .filter(|p| p.kind() == "StructureDefinition" && p.text("type") == Some(kind) && p.text("derivation") == Some("constraint"))
+        .filter(|p| {
+            p.kind() == "StructureDefinition"
+                && p.text("type") == Some(kind)
+                && p.text("derivation") == Some("constraint")
+        })
         .filter_map(|p| p.text("url").map(str::to_owned))
         .collect();
     if !profiles.is_empty() {

@@ -44,10 +44,7 @@ pub fn router(doors: State) -> Router {
         .route("/fhir/", post(bundle::transaction))
         .route("/fhir/{kind}", get(search::by_url).post(resources::create))
         .route("/fhir/{kind}/_search", post(search::by_form))
-        .route(
-            "/fhir/{kind}/{id}",
-            get(resources::read_one).put(resources::update).patch(not_built).delete(not_built),
-        )
+        .route("/fhir/{kind}/{id}", get(resources::read_one).put(resources::update).patch(not_built).delete(not_built))
         .route("/fhir/{kind}/{id}/_history", get(resources::history))
         .route("/fhir/{kind}/{id}/_history/{version}", get(resources::read_version))
         // The queue, and what became of a referral.
@@ -70,10 +67,8 @@ pub fn router(doors: State) -> Router {
 }
 
 async fn not_built(method: Method) -> Error {
-    crate::workflow::Error::NotSupported(format!(
-        "{method} is not supported here yet. /fhir/metadata lists what is."
-    ))
-    .into()
+    crate::workflow::Error::NotSupported(format!("{method} is not supported here yet. /fhir/metadata lists what is."))
+        .into()
 }
 
 async fn no_such_path() -> Error {

@@ -52,7 +52,9 @@ pub(super) async fn token(Extract(doors): Extract<State>, headers: HeaderMap, bo
         lifetime: doors.token_lifetime,
     };
     match endpoint.issue(&request, doors.clock.now()).await {
-        Ok(answer) => ([(header::CACHE_CONTROL, "no-store"), (header::PRAGMA, "no-cache")], Json(answer)).into_response(),
+        Ok(answer) => {
+            ([(header::CACHE_CONTROL, "no-store"), (header::PRAGMA, "no-cache")], Json(answer)).into_response()
+        }
         Err(NoToken::Refused(error)) => refused(&error),
         Err(NoToken::Store(error)) => Error::from(error).into_response(),
     }
@@ -64,14 +66,17 @@ fn form(headers: &HeaderMap, body: &[u8]) -> Result<Vec<(String, String)>, OAuth
     if !media.to_ascii_lowercase().starts_with("application/x-www-form-urlencoded") {
         return Err(bad("Send the request as application/x-www-form-urlencoded."));
     }
-    serde_urlencoded::from_bytes(body).map_err(|_| bad("The form is not readable. Encode it as application/x-www-form-urlencoded."))
+    serde_urlencoded::from_bytes(body)
+        .map_err(|_| bad("The form is not readable. Encode it as application/x-www-form-urlencoded."))
 }
 
 fn refused(error: &OAuthError) -> Response {
     let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::BAD_REQUEST);
     let mut response = (status, [(header::CACHE_CONTROL, "no-store")], Json(error.body())).into_response();
     if status == StatusCode::UNAUTHORIZED {
-        response.headers_mut().insert(header::WWW_AUTHENTICATE, header::HeaderValue::from_static("Bearer realm=\"livewell\""));
+        response
+            .headers_mut()
+            .insert(header::WWW_AUTHENTICATE, header::HeaderValue::from_static("Bearer realm=\"livewell\""));
     }
     response
 }

@@ -205,8 +205,7 @@ pub(super) fn etag(version: i64) -> String {
 
 /// The answer to something written: status, where it is, which version, and as much of it as is preferred.
 pub(super) fn written_answer(call: &Call, status: StatusCode, written: Written) -> Response {
-    let location =
-        format!("{}/{}/{}/_history/{}", call.doors.fhir_base(), written.kind, written.id, written.version);
+    let location = format!("{}/{}/{}/_history/{}", call.doors.fhir_base(), written.kind, written.id, written.version);
     let response = match preferred(call) {
         Return::Representation => call.format.stored(status, written.body),
         Return::Minimal => status.into_response(),

@@ -80,8 +80,7 @@ impl FromRequestParts<State> for Call {
         let text = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok());
         let now = doors.clock.now();
         let ours = &doors.house.organization();
-        let caller =
-            admit(&doors.store, text("authorization"), text(acting::HEADER), ours, &doors.roles, now).await?;
+        let caller = admit(&doors.store, text("authorization"), text(acting::HEADER), ours, &doors.roles, now).await?;
         let actor = actor(&caller, ours);
         Ok(Call {
             doors: Arc::clone(doors),

@@ -35,7 +35,11 @@ pub(super) async fn claim_next(Extract(doors): Extract<State>, call: Call, body:
 }
 
 /// `POST /fhir/Task/{id}/$claim`.
-pub(super) async fn claim(Extract(doors): Extract<State>, Path(id): Path<String>, call: Call) -> Result<Response, Error> {
+pub(super) async fn claim(
+    Extract(doors): Extract<State>,
+    Path(id): Path<String>,
+    call: Call,
+) -> Result<Response, Error> {
     call.may("Task", Interaction::Update)?;
     let version = if_match(&call)?;
     let task =
@@ -44,7 +48,11 @@ pub(super) async fn claim(Extract(doors): Extract<State>, Path(id): Path<String>
 }
 
 /// `POST /fhir/Task/{id}/$release`.
-pub(super) async fn release(Extract(doors): Extract<State>, Path(id): Path<String>, call: Call) -> Result<Response, Error> {
+pub(super) async fn release(
+    Extract(doors): Extract<State>,
+    Path(id): Path<String>,
+    call: Call,
+) -> Result<Response, Error> {
     call.may("Task", Interaction::Update)?;
     let version = if_match(&call)?;
     let task =
@@ -64,15 +72,27 @@ pub(super) async fn complete(
     let outcome = parameters.code("outcome")?.ok_or_else(|| missing("outcome", "valueCode, an outcome of the step"))?;
     let completion = Completion { outcome, outputs: parameters.references("output")?, note: parameters.text("note") };
     let version = if_match(&call)?;
-    let task =
-        workflow::complete(&doors.store, &doors.house, &call.actor, call.now, &call.request_id, &id, completion, version)
-            .await?;
+    let task = workflow::complete(
+        &doors.store,
+        &doors.house,
+        &call.actor,
+        call.now,
+        &call.request_id,
+        &id,
+        completion,
+        version,
+    )
+    .await?;
     doors.wake.notify_one();
     Ok(written_answer(&call, StatusCode::OK, task))
 }
 
 /// `ServiceRequest/{id}/$status`.
-pub(super) async fn status(Extract(doors): Extract<State>, Path(id): Path<String>, call: Call) -> Result<Response, Error> {
+pub(super) async fn status(
+    Extract(doors): Extract<State>,
+    Path(id): Path<String>,
+    call: Call,
+) -> Result<Response, Error> {
     call.may("ServiceRequest", Interaction::Read)?;
     let said = workflow::status(&doors.store, &doors.house, &call.actor, call.now, &call.request_id, &id).await?;
     Ok(call.format.value(StatusCode::OK, &said))
@@ -111,7 +131,9 @@ impl Sent {
     }
 
     fn text(&self, name: &str) -> Option<String> {
-        self.named(name).find_map(|p| path::text(p, "valueString").or(path::text(p, "valueMarkdown"))).map(str::to_owned)
+        self.named(name)
+            .find_map(|p| path::text(p, "valueString").or(path::text(p, "valueMarkdown")))
+            .map(str::to_owned)
     }
 
     fn reference(&self, name: &str) -> Result<Option<String>, Error> {

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 
 use super::acting::ActingPractitioner;
-use super::caller::{Caller, Standing, StaffMember};
+use super::caller::{Caller, StaffMember, Standing};
 use super::scope::Scopes;
 use super::token::{bearer, hash};
 use crate::fhir::Resource;
@@ -67,7 +67,9 @@ async fn member(tx: &mut Tx, reference: &str, roles: &RoleMap) -> Result<StaffMe
     let id = reference.strip_prefix("PractitionerRole/").unwrap_or(reference);
     let role = tx.directory_resource("PractitionerRole", id).await?.filter(active);
     role.map(|role| as_member(&role, roles)).ok_or_else(|| {
-        NotAdmitted::Forbidden(format!("{reference}, whom this client acts as, is not in the directory or not active. Load it."))
+        NotAdmitted::Forbidden(format!(
+            "{reference}, whom this client acts as, is not in the directory or not active. Load it."
+        ))
     })
 }
 

@@ -81,9 +81,8 @@ impl StaffMember {
     /// none of their own), evaluators and unknown roles the directory only: pseudonymised views are not built yet.
     fn sees(&self) -> Sight {
         let works_with_people = self.roles.iter().any(|role| LOCALITY_ROLES.contains(&role.as_str()));
-        if self.roles.iter().any(|role| role == CO_ORDINATOR) {
-            Sight::Everything
-        } else if works_with_people && self.localities.is_empty() {
+        let co_ordinates = self.roles.iter().any(|role| role == CO_ORDINATOR);
+        if co_ordinates || works_with_people && self.localities.is_empty() {
             Sight::Everything
         } else if works_with_people {
             Sight::Localities(self.localities.clone())

@@ -23,7 +23,10 @@ pub(super) async fn check(settings: &Settings) -> ExitCode {
         Ok(house) => {
             report.good(format!("pathway {} is readable", house.plan.canonical()));
             for code in house.codes.unverified() {
-                report.warn(format!("code {} ({} {}) is not verified: {}", code.name, code.system, code.code, code.source));
+                report.warn(format!(
+                    "code {} ({} {}) is not verified: {}",
+                    code.name, code.system, code.code, code.source
+                ));
             }
         }
         Err(why) => report.wrong(why.to_string()),

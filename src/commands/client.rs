@@ -72,7 +72,8 @@ async fn put(store: &Store, row: &ClientRow) -> Result<(), crate::store::StoreEr
 }
 
 async fn list(store: &Store) -> Result<(), Failed> {
-    let clients = async { store.read().await?.clients().await }.await.map_err(|e: crate::store::StoreError| e.to_string())?;
+    let clients =
+        async { store.read().await?.clients().await }.await.map_err(|e: crate::store::StoreError| e.to_string())?;
     if clients.is_empty() {
         println!("No clients yet: register one with livewell client add.");
     }

@@ -11,7 +11,12 @@ use crate::workflow::{self, Actor, Error, Loaded};
 /// Loads the files.
 pub(super) async fn load(args: &LoadArgs) -> Result<(), Failed> {
     let config = super::configured(&args.settings)?;
-    let limits = crate::fhir::codec::Limits { bytes: usize::MAX, values: usize::MAX, entries: usize::MAX, ..app::limits(&config) };
+    let limits = crate::fhir::codec::Limits {
+        bytes: usize::MAX,
+        values: usize::MAX,
+        entries: usize::MAX,
+        ..app::limits(&config)
+    };
     let store = app::open_store(&config).await.map_err(|e| e.to_string())?;
     let house = app::house(&config, config.http.origin(config.http.listen)).map_err(|e| e.to_string())?;
     house.learn_organization(&store).await.map_err(|e| e.to_string())?;
@@ -21,7 +26,10 @@ pub(super) async fn load(args: &LoadArgs) -> Result<(), Failed> {
         let text = std::fs::read_to_string(file).map_err(|e| format!("{name}: {e}"))?;
         let resources = app::directory_resources(&text, &limits).map_err(|e| format!("{name}: {e}"))?;
         let bar = ProgressBar::new(resources.len() as u64)
-            .with_style(ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len}").unwrap_or_else(|_| ProgressStyle::default_bar()))
+            .with_style(
+                ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len}")
+                    .unwrap_or_else(|_| ProgressStyle::default_bar()),
+            )
             .with_message(name.to_string());
         let actor = Actor::service(&house.organization());
         let now = Clock::System.now();

@@ -61,9 +61,9 @@ fn read(settings: &Settings) -> Result<Config, Failed> {
 
 async fn serve(settings: &Settings) -> Result<(), Failed> {
     let config = configured(settings)?;
-    let listener = TcpListener::bind(config.http.listen)
-        .await
-        .map_err(|e| format!("{} cannot be listened on: {e}. Set http.listen to a free address.", config.http.listen))?;
+    let listener = TcpListener::bind(config.http.listen).await.map_err(|e| {
+        format!("{} cannot be listened on: {e}. Set http.listen to a free address.", config.http.listen)
+    })?;
     let running = app::start(&config, Clock::System, listener).await.map_err(|e| e.to_string())?;
     println!("livewell serves FHIR R4 at {}/fhir (Ctrl-C stops it)", running.house.base_url);
     running.until_asked_to_stop().await.map_err(|e| format!("the server ended: {e}"))

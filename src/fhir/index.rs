@@ -128,7 +128,11 @@ impl Param {
 
     fn word(&self, value: Option<&str>, system: &str, rows: &mut Vec<IndexRow>) {
         if let Some(value) = value {
-            rows.push(IndexRow::Word { param: self.code.to_owned(), value: value.to_owned(), system: system.to_owned() });
+            rows.push(IndexRow::Word {
+                param: self.code.to_owned(),
+                value: value.to_owned(),
+                system: system.to_owned(),
+            });
         }
     }
 }

@@ -110,12 +110,7 @@ impl Tx {
 
     /// A token by its hash, expired or not.
     pub async fn token(&mut self, hash: &str) -> Result<Option<TokenRow>, StoreError> {
-        sql!(
-            self,
-            fetch_optional,
-            "select hash, client, scopes, expires_at from access_token where hash = $1",
-            hash
-        )
+        sql!(self, fetch_optional, "select hash, client, scopes, expires_at from access_token where hash = $1", hash)
     }
 
     /// Forgets tokens and used assertions that expired before `before`.

@@ -215,7 +215,8 @@ impl Tx {
 
     /// How many deliveries are in each state, and when the oldest unsettled of each was queued.
     pub async fn delivery_counts(&mut self) -> Result<Vec<(String, i64, At)>, StoreError> {
-        self.rows(Query::new("select state, count(*), min(created_at) from delivery group by state order by state")).await
+        self.rows(Query::new("select state, count(*), min(created_at) from delivery group by state order by state"))
+            .await
     }
 
     /// Deliveries of a person or (with `person` '') of a practice that wait for a reason.

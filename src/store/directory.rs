@@ -88,7 +88,8 @@ impl Tx {
 impl Stored {
     /// The resource with the id and meta of this version.
     pub fn resource(&self) -> Result<Resource, StoreError> {
-        let corrupt = |why: String| StoreError::Corrupt { table: "resource", id: format!("{}/{}", self.kind, self.id), why };
+        let corrupt =
+            |why: String| StoreError::Corrupt { table: "resource", id: format!("{}/{}", self.kind, self.id), why };
         let value = serde_json::from_str(&self.body).map_err(|error| corrupt(error.to_string()))?;
         Resource::from_value(value).map_err(|_| corrupt("it has no resourceType".to_owned()))
     }

@@ -45,7 +45,10 @@ fn is_transient(code: &str) -> bool {
     match code.parse::<u32>() {
         Ok(sqlite) if code.len() < 5 => matches!(sqlite & 0xff, 5 | 6 | 8 | 10 | 13 | 14),
         _ => {
-            matches!(code, "40001" | "40P01" | "55P03" | "57014") || code.starts_with("53") || code.starts_with("57P") || code.starts_with("08")
+            matches!(code, "40001" | "40P01" | "55P03" | "57014")
+                || code.starts_with("53")
+                || code.starts_with("57P")
+                || code.starts_with("08")
         }
     }
 }

@@ -26,8 +26,7 @@ pub(super) async fn open(settings: &DatabaseSettings) -> Result<PgPool, StoreErr
 
 pub(super) async fn check_settings(pool: &PgPool) -> Result<(), StoreError> {
     for (setting, good) in [("fsync", "on"), ("full_page_writes", "on"), ("synchronous_commit", "on")] {
-        let found: String =
-            sqlx::query_scalar("select current_setting($1)").bind(setting).fetch_one(pool).await?;
+        let found: String = sqlx::query_scalar("select current_setting($1)").bind(setting).fetch_one(pool).await?;
         if found != good {
             return Err(StoreError::Settings(format!(
                 "PostgreSQL: {setting} is {found}, and must be {good}, or what was acknowledged can be lost."

@@ -159,12 +159,8 @@ impl Tx {
 
     /// Whether a human-readable reference is in use.
     pub async fn reference_is_taken(&mut self, reference: &str) -> Result<bool, StoreError> {
-        let found: (bool,) = sql!(
-            self,
-            fetch_one,
-            "select exists (select 1 from referral where reference = $1)",
-            reference
-        )?;
+        let found: (bool,) =
+            sql!(self, fetch_one, "select exists (select 1 from referral where reference = $1)", reference)?;
         Ok(found.0)
     }
 

@@ -58,8 +58,7 @@ impl Sqlite {
             .acquire_timeout(Duration::from_secs(5))
             .connect_lazy_with(options.clone().create_if_missing(false).pragma("query_only", "ON"));
         let writer = Writer { connection, options, open: false, unfinished: false, waiting: Vec::new() };
-        let sqlite =
-            Arc::new(Sqlite { writer: Arc::new(Mutex::new(writer)), done: Arc::new(Notify::new()), readers });
+        let sqlite = Arc::new(Sqlite { writer: Arc::new(Mutex::new(writer)), done: Arc::new(Notify::new()), readers });
         tokio::spawn(commit_when_done(Arc::downgrade(&sqlite.writer), Arc::clone(&sqlite.done)));
         Ok(sqlite)
     }
@@ -103,7 +102,9 @@ fn check_version(version: &str) -> Result<(), StoreError> {
     let mut parts = version.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
     let found = (parts.next().unwrap_or(0), parts.next().unwrap_or(0), parts.next().unwrap_or(0));
     if found < OLDEST_VERSION {
-        return Err(wrong(format!("version {version} can lose committed writes (WAL-reset bug); 3.51.3 or later is needed")));
+        return Err(wrong(format!(
+            "version {version} can lose committed writes (WAL-reset bug); 3.51.3 or later is needed"
+        )));
     }
     Ok(())
 }
@@ -234,9 +235,14 @@ mod tests {
 
     #[test]
     fn a_version_with_the_wal_reset_bug_is_refused() {
-        for (version, good) in
-            [("3.51.2", false), ("3.7.0", false), ("3.46.1", false), ("3.51.3", true), ("3.53.0", true), ("4.0.0", true)]
-        {
+        for (version, good) in [
+            ("3.51.2", false),
+            ("3.7.0", false),
+            ("3.46.1", false),
+            ("3.51.3", true),
+            ("3.53.0", true),
+            ("4.0.0", true),
+        ] {
             assert_eq!(check_version(version).is_ok(), good, "{version}");
         }
     }

@@ -87,7 +87,10 @@ async fn one(worker: &Worker, leased: Leased) -> workflow::Result<()> {
     let actor = Actor::service(&house.organization());
     let kept = workflow::settle(store, house, &actor, worker.clock.now(), &leased, &job.outgoing, &attempted).await?;
     if !kept {
-        tracing::warn!(delivery.id = leased.id, "a lease was lost before its attempt was settled; the result is dropped");
+        tracing::warn!(
+            delivery.id = leased.id,
+            "a lease was lost before its attempt was settled; the result is dropped"
+        );
     }
     Ok(())
 }

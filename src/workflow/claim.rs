@@ -37,16 +37,25 @@ pub async fn claim_next(
     }
     let co_ordinator = staff.roles.iter().any(|role| role == "co-ordinator");
     if !co_ordinator && !staff.roles.contains(&work.role) {
-        return Err(Error::Forbidden(format!("You do not have the role {}. Ask for Tasks of your own role.", work.role)));
+        return Err(Error::Forbidden(format!(
+            "You do not have the role {}. Ask for Tasks of your own role.",
+            work.role
+        )));
     }
     let localities = match &work.locality {
         Some(one) if staff.works_everywhere() || staff.localities.contains(one) => Some(vec![one.clone()]),
-        Some(_) => return Err(Error::Forbidden("You do not work in this locality. Ask for Tasks of your own.".to_owned())),
+        Some(_) => {
+            return Err(Error::Forbidden("You do not work in this locality. Ask for Tasks of your own.".to_owned()));
+        }
         None if staff.works_everywhere() => None,
         None => Some(staff.localities.clone()),
     };
-    let order =
-        WorkOrder { role: &work.role, localities: localities.as_deref(), practice: work.practice.as_deref(), now: now.into() };
+    let order = WorkOrder {
+        role: &work.role,
+        localities: localities.as_deref(),
+        practice: work.practice.as_deref(),
+        now: now.into(),
+    };
     let Some(row) = unit.tx.next_unclaimed(&order).await? else {
         unit.audit("$claim-next", "Task", "");
         unit.commit().await?;
@@ -70,9 +79,9 @@ pub async fn claim_next(
 }
 
 async fn answered_before(unit: &mut Unit<'_>, answer: &str) -> Result<Option<Written>> {
-    let id = answer.strip_prefix("Task/").ok_or_else(|| {
-        Error::conflict("Task", "This Idempotency-Key was used for something else. Use a new key.")
-    })?;
+    let id = answer
+        .strip_prefix("Task/")
+        .ok_or_else(|| Error::conflict("Task", "This Idempotency-Key was used for something else. Use a new key."))?;
     let stored = unit.tx.resource("Task", id, &unit.actor.sight.clone()).await?.ok_or(Error::NotFound)?;
     Ok(Some(Written {
         kind: stored.kind,

@@ -207,7 +207,11 @@ async fn move_on(unit: &mut Unit<'_>, referral: &ReferralRow, follow: &Follow, p
     match &follow.ends {
         Some(closure) => close(unit, referral, &closure.code).await,
         None => {
-            let state = if follow.tasks.iter().all(|t| t.step == house.plan.first_step().code) { "contacting" } else { "active" };
+            let state = if follow.tasks.iter().all(|t| t.step == house.plan.first_step().code) {
+                "contacting"
+            } else {
+                "active"
+            };
             unit.tx.update_referral(&referral.id, state, "", &referral.digest, unit.now.into()).await?;
             Ok(())
         }
@@ -241,9 +245,9 @@ pub(super) async fn end(unit: &mut Unit<'_>, referral: &ReferralRow, plan_status
         unit.change(plan).await?;
     }
     let others = unit.tx.referrals_of_person(&referral.person).await?;
-    let still_open = others
-        .iter()
-        .any(|r| r.id != referral.id && r.episode == referral.episode && !matches!(r.state.as_str(), "closed" | "withdrawn"));
+    let still_open = others.iter().any(|r| {
+        r.id != referral.id && r.episode == referral.episode && !matches!(r.state.as_str(), "closed" | "withdrawn")
+    });
     if still_open {
         return Ok(());
     }

@@ -11,8 +11,8 @@ use crate::fhir::{Resource, path};
 use crate::pathway::delivery::{Delivery, DeliveryState, Reason, Verdict};
 use crate::pathway::write_back::{Contents, Logical, Outgoing, PracticeCopy, Record, detail, outgoing};
 use crate::store::{
-    At, AttemptRow, DeliveryItem, DeliveryRow, Leased, NewDelivery, PersonRow, PracticeCopyRow, Sight, Store, StoreError,
-    Tx,
+    At, AttemptRow, DeliveryItem, DeliveryRow, Leased, NewDelivery, PersonRow, PracticeCopyRow, Sight, Store,
+    StoreError, Tx,
 };
 
 use super::submit::references;
@@ -150,7 +150,8 @@ pub async fn lease(store: &Store, now: DateTime<Utc>, lease: chrono::Duration, l
 pub async fn prepare(store: &Store, house: &House, leased: Leased) -> Result<std::result::Result<Dispatch, Leased>> {
     let mut tx = store.read().await?;
     let person = tx.person(&leased.person).await?.ok_or(Error::NotFound)?;
-    let (Some(nhs_number), Some(address)) = (person.nhs_number.clone(), endpoint(&mut tx, &leased.practice).await?) else {
+    let (Some(nhs_number), Some(address)) = (person.nhs_number.clone(), endpoint(&mut tx, &leased.practice).await?)
+    else {
         return Ok(Err(leased));
     };
     let mut resources = Vec::new();
@@ -182,7 +183,10 @@ pub async fn prepare(store: &Store, house: &House, leased: Leased) -> Result<std
     let organization = Logical {
         kind: "Organization".to_owned(),
         identifier: Some((ODS.to_owned(), house.organization())),
-        display: tx.directory_organization(&house.organization()).await?.and_then(|o| o.text("name").map(str::to_owned)),
+        display: tx
+            .directory_organization(&house.organization())
+            .await?
+            .and_then(|o| o.text("name").map(str::to_owned)),
     };
     let author = match logical(&mut tx, house, &leased.author).await? {
         Some(author) => author,
@@ -227,7 +231,10 @@ async fn logical(tx: &mut Tx, house: &House, reference: &str) -> Result<Option<L
         let identifier = tx.referral(id).await?.map(|r| (REFERRAL_REFERENCE.to_owned(), r.reference));
         return Ok(Some(Logical { kind: kind.to_owned(), display: None, identifier }));
     }
-    if !matches!(kind, "PractitionerRole" | "Practitioner" | "Organization" | "Location" | "HealthcareService" | "CareTeam") {
+    if !matches!(
+        kind,
+        "PractitionerRole" | "Practitioner" | "Organization" | "Location" | "HealthcareService" | "CareTeam"
+    ) {
         return Ok(None);
     }
     let Some(resource) = tx.directory_resource(kind, id).await? else { return Ok(None) };
@@ -308,7 +315,8 @@ pub async fn settle(
         .await?;
     if let Verdict::Delivered { receipts } = attempted.verdict {
         for receipt in receipts {
-            let our_version = sent.iter().find(|o| o.key == receipt.key).map_or(0, |o| i64::try_from(o.version).unwrap_or(0));
+            let our_version =
+                sent.iter().find(|o| o.key == receipt.key).map_or(0, |o| i64::try_from(o.version).unwrap_or(0));
             unit.tx
                 .put_practice_copy(&PracticeCopyRow {
                     practice: leased.practice.clone(),
@@ -325,7 +333,11 @@ pub async fn settle(
     {
         tasks::for_co_ordinator(&mut unit, "delivery-failed", &person, &leased.practice, &leased.referral).await?;
     }
-    unit.audit(&format!("delivery {}", after.state.code()), &format!("Organization/{}", leased.practice), &leased.person);
+    unit.audit(
+        &format!("delivery {}", after.state.code()),
+        &format!("Organization/{}", leased.practice),
+        &leased.person,
+    );
     unit.commit().await?;
     Ok(true)
 }

@@ -50,7 +50,9 @@ impl House {
         }
         let mut tx = store.read().await?;
         for locality in tx.directory("Location").await? {
-            let Some(id) = locality.text("managingOrganization.reference").and_then(|r| r.strip_prefix("Organization/")) else {
+            let Some(id) =
+                locality.text("managingOrganization.reference").and_then(|r| r.strip_prefix("Organization/"))
+            else {
                 continue;
             };
             if let Some(organization) = tx.directory_resource("Organization", id).await?

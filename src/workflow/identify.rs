@@ -206,7 +206,9 @@ fn our_patient(person: &PersonRow, sent: Option<&Resource>) -> Resource {
         ours["identifier"] = json!([{ "system": NHS_NUMBER, "value": number }]);
     }
     ours["active"] = json!(true);
-    for element in ["name", "telecom", "gender", "birthDate", "deceasedBoolean", "deceasedDateTime", "address", "communication"] {
+    for element in
+        ["name", "telecom", "gender", "birthDate", "deceasedBoolean", "deceasedDateTime", "address", "communication"]
+    {
         if let Some(value) = sent.and_then(|s| s.value().get(element)) {
             ours[element] = value.clone();
         }
@@ -250,7 +252,12 @@ async fn complete(unit: &mut Unit<'_>, mut person: PersonRow, facts: &Facts) -> 
 }
 
 /// Keeps a Patient that was sent as the sender's own, linked to ours.
-pub(super) async fn patient(unit: &mut Unit<'_>, sent: &Sent, mut patient: Resource, expression: &str) -> Result<String> {
+pub(super) async fn patient(
+    unit: &mut Unit<'_>,
+    sent: &Sent,
+    mut patient: Resource,
+    expression: &str,
+) -> Result<String> {
     let facts = facts_of(unit, sent, &patient, expression).await?;
     let unsure = facts.nhs_number.as_ref().is_some_and(|n| !n.check_digit_holds());
     let Identified { person, conflict } = identify(unit, facts).await?;
@@ -263,7 +270,8 @@ pub(super) async fn patient(unit: &mut Unit<'_>, sent: &Sent, mut patient: Resou
         tasks::for_co_ordinator(unit, "resolve-identity", &person, "", "").await?;
     }
     unit.audit("create", &patient.reference(), &person.id);
-    let belongs = Belongs { sender: unit.actor.organization.clone(), person: person.id.clone(), referral: String::new() };
+    let belongs =
+        Belongs { sender: unit.actor.organization.clone(), person: person.id.clone(), referral: String::new() };
     unit.create(patient, belongs);
     Ok(person.id)
 }
@@ -284,7 +292,9 @@ pub(super) async fn change_patient(unit: &mut Unit<'_>, sent: &Sent, mut patient
     let seen = unit.see("Patient", &id).await?.ok_or(Error::NotFound)?;
     if seen.belongs.person != id {
         if seen.belongs.sender != unit.actor.organization {
-            return Err(Error::Forbidden("This Patient is another organisation's own record; send your own.".to_owned()));
+            return Err(Error::Forbidden(
+                "This Patient is another organisation's own record; send your own.".to_owned(),
+            ));
         }
         facts_of(unit, sent, &patient, "Patient").await?;
         link(&mut patient, &seen.belongs.person);
@@ -292,7 +302,9 @@ pub(super) async fn change_patient(unit: &mut Unit<'_>, sent: &Sent, mut patient
         return unit.change(patient).await;
     }
     if !unit.actor.ours {
-        return Err(Error::Forbidden("This Patient is Live Well's own record; send yours, and it is linked.".to_owned()));
+        return Err(Error::Forbidden(
+            "This Patient is Live Well's own record; send yours, and it is linked.".to_owned(),
+        ));
     }
     let facts = facts_of(unit, sent, &patient, "Patient").await?;
     let mut person = unit.tx.person(&id).await?.ok_or(Error::NotFound)?;

@@ -31,7 +31,11 @@ pub(super) async fn keep(unit: &mut Unit<'_>, resource: Resource, keeping: &Keep
     };
     let belongs = Belongs {
         sender: unit.actor.organization.clone(),
-        referral: if Some(&person) == keeping.person.as_ref() { keeping.referral.clone().unwrap_or_default() } else { String::new() },
+        referral: if Some(&person) == keeping.person.as_ref() {
+            keeping.referral.clone().unwrap_or_default()
+        } else {
+            String::new()
+        },
         person,
     };
     unit.audit("create", &resource.reference(), &belongs.person);
@@ -45,7 +49,10 @@ pub(super) async fn change_kept(unit: &mut Unit<'_>, resource: Resource) -> Resu
     let own = seen.belongs.sender == unit.actor.organization && !seen.belongs.sender.is_empty();
     let directory = seen.belongs == Belongs::default() && unit.actor.ours && load::DIRECTORY.contains(&resource.kind());
     if !own && !directory {
-        return Err(Error::Forbidden(format!("This {} is not your organisation's own, so you cannot change it.", resource.kind())));
+        return Err(Error::Forbidden(format!(
+            "This {} is not your organisation's own, so you cannot change it.",
+            resource.kind()
+        )));
     }
     unit.audit("update", &resource.reference(), &seen.belongs.person);
     unit.change(resource).await

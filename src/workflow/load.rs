@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::fhir::systems::ODS;
-use crate::fhir::{IssueCode, Resource, index::IndexRow, index};
+use crate::fhir::{IssueCode, Resource, index, index::IndexRow};
 use crate::store::{Belongs, Criterion, Page, Sight, Store};
 
 use super::submit::rewrite;
@@ -132,7 +132,10 @@ async fn keep(unit: &mut Unit<'_>, resource: Resource) -> Result<Kept> {
             Kept::Created
         }
         Some(stored) if stored.belongs() != Belongs::default() => {
-            return Err(Error::conflict(kind, format!("The id {id} is taken by a resource that is not of the directory.")));
+            return Err(Error::conflict(
+                kind,
+                format!("The id {id} is taken by a resource that is not of the directory."),
+            ));
         }
         Some(stored) if content(&stored.resource()?) == content(&resource) => return Ok(Kept::Unchanged),
         Some(_) => {

@@ -208,7 +208,8 @@ fn check_pam(unit: &Unit<'_>, resource: &mut Resource, expression: &str) -> Resu
 
 /// Clinical times before the referral or ahead of now are kept and flagged.
 fn flag_times(unit: &Unit<'_>, resource: &mut Resource, referral: Option<&ReferralRow>) {
-    let paths = ["period.start", "effectiveDateTime", "effectivePeriod.start", "dateTime", "sent", "authored", "startDate"];
+    let paths =
+        ["period.start", "effectiveDateTime", "effectivePeriod.start", "dateTime", "sent", "authored", "startDate"];
     let times: Vec<_> = paths.iter().filter_map(|p| resource.text(p)).filter_map(start_of).collect();
     if times.iter().any(|t| *t > unit.now + CLOCKS_DIFFER) {
         flag(resource, "clinical-time-in-future");

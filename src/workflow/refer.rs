@@ -118,7 +118,9 @@ async fn is_referral(unit: &mut Unit<'_>, sent: &Sent, request: &Resource) -> Re
     for reference in request.all("basedOn.reference").into_iter().filter_map(Value::as_str) {
         let known = match unit.house.local(reference) {
             Some(("ServiceRequest", id)) => unit.tx.referral(id).await?.is_some(),
-            Some(("CarePlan", id)) => unit.get("CarePlan", id).await?.is_some_and(|seen| !seen.belongs.referral.is_empty()),
+            Some(("CarePlan", id)) => {
+                unit.get("CarePlan", id).await?.is_some_and(|seen| !seen.belongs.referral.is_empty())
+            }
             _ => false,
         };
         if known {
@@ -196,7 +198,9 @@ async fn flags(
     }
     if conflict {
         flag(request, "identity-conflict");
-        said.push("The NHS number is known with another birth date: check who this is before anything else.".to_owned());
+        said.push(
+            "The NHS number is known with another birth date: check who this is before anything else.".to_owned(),
+        );
     }
     if let Some(requester) = request.value().get("requester").cloned()
         && let Some(ods) = identify::organization_code(unit, sent, request, &requester).await?
@@ -246,7 +250,12 @@ async fn join_episode(unit: &mut Unit<'_>, person: &PersonRow, referral: &str) -
     }
     let id = Unit::new_id();
     unit.tx
-        .insert_episode(&EpisodeRow { id: id.clone(), person: person.id.clone(), open: true, started_at: unit.now.into() })
+        .insert_episode(&EpisodeRow {
+            id: id.clone(),
+            person: person.id.clone(),
+            open: true,
+            started_at: unit.now.into(),
+        })
         .await?;
     let episode = json!({
         "resourceType": "EpisodeOfCare",

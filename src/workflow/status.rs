@@ -21,10 +21,12 @@ pub async fn status(
     id: &str,
 ) -> Result<Value> {
     let mut tx = store.read().await?;
-    let stored = tx.resource("ServiceRequest", id, &actor.sight).await?.filter(|s| !s.deleted).ok_or(Error::NotFound)?;
+    let stored =
+        tx.resource("ServiceRequest", id, &actor.sight).await?.filter(|s| !s.deleted).ok_or(Error::NotFound)?;
     let referral = tx.referral(id).await?.ok_or_else(|| {
         Error::NotSupported(
-            "This ServiceRequest is kept as context and is no referral to Live Well, so nothing becomes of it here.".to_owned(),
+            "This ServiceRequest is kept as context and is no referral to Live Well, so nothing becomes of it here."
+                .to_owned(),
         )
     })?;
     let tasks = tx.tasks_of_referral(id).await?;

@@ -203,7 +203,16 @@ impl Work {
                     keeping.person.get_or_insert(person);
                 }
                 Act::ChangePatient => identify::change_patient(unit, &self.sent, resource).await?,
-                Act::Refer => match refer::refer(unit, &self.sent, resource, &entry.expression, digest, self.bundle.then_some(submission)).await? {
+                Act::Refer => match refer::refer(
+                    unit,
+                    &self.sent,
+                    resource,
+                    &entry.expression,
+                    digest,
+                    self.bundle.then_some(submission),
+                )
+                .await?
+                {
                     Referred::New { person, referral } => {
                         keeping.person = Some(person);
                         keeping.referral = Some(referral);
@@ -382,7 +391,8 @@ async fn again(unit: &mut Unit<'_>, referral: &str) -> Result<Answer> {
     if let Some(submission) = unit.tx.submission(&row.submission).await? {
         return Ok(Answer { entries: Vec::new(), again: Some(submission.answer) });
     }
-    let stored = unit.tx.resource("ServiceRequest", referral, &unit.actor.sight.clone()).await?.ok_or(Error::NotFound)?;
+    let stored =
+        unit.tx.resource("ServiceRequest", referral, &unit.actor.sight.clone()).await?.ok_or(Error::NotFound)?;
     Ok(Answer { entries: vec![as_found(stored)], again: None })
 }
 
@@ -418,7 +428,9 @@ async fn existing(unit: &mut Unit<'_>, kind: &str, criteria: &str, expression: &
     match found.matches.len() {
         0 => Ok(None),
         1 => Ok(found.matches.into_iter().next().map(as_found)),
-        _ => Err(Error::Several(format!("Several {kind} resources match If-None-Exist. Use an identifier that only one has."))),
+        _ => Err(Error::Several(format!(
+            "Several {kind} resources match If-None-Exist. Use an identifier that only one has."
+        ))),
     }
 }
 

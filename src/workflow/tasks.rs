@@ -18,7 +18,14 @@ use super::{Actor, Error, House, Result, Unit, Written};
 const AHEAD: chrono::Duration = chrono::Duration::days(21);
 
 /// Opens the Task of a step of the pathway.
-pub(super) fn open(unit: &mut Unit<'_>, step: &Step, referral: &ReferralRow, priority: &str, due: At, notes: &[String]) {
+pub(super) fn open(
+    unit: &mut Unit<'_>,
+    step: &Step,
+    referral: &ReferralRow,
+    priority: &str,
+    due: At,
+    notes: &[String],
+) {
     let id = Unit::new_id();
     let ready = At::from((due.time() - AHEAD).max(unit.now));
     let mut task = blank(unit, &id, &step.code, &step.title, &step.role, priority, due);
@@ -31,16 +38,21 @@ pub(super) fn open(unit: &mut Unit<'_>, step: &Step, referral: &ReferralRow, pri
     if !referral.locality.is_empty() {
         task["location"] = json!({ "reference": format!("Location/{}", referral.locality) });
     }
-    let mut inputs: Vec<Value> = step.inputs.iter().map(|input| {
-        let said = if input.required { "required" } else { "if there is one" };
-        json!({
-            "type": { "coding": [{ "system": TASK_INPUT, "code": input.code }] },
-            "valueString": format!("{} ({}): {}", input.resource_type, said, input.text),
+    let mut inputs: Vec<Value> = step
+        .inputs
+        .iter()
+        .map(|input| {
+            let said = if input.required { "required" } else { "if there is one" };
+            json!({
+                "type": { "coding": [{ "system": TASK_INPUT, "code": input.code }] },
+                "valueString": format!("{} ({}): {}", input.resource_type, said, input.text),
+            })
         })
-    }).collect();
+        .collect();
     let outcomes: Vec<&str> = step.outcomes.iter().map(|o| o.code.as_str()).collect();
     if !outcomes.is_empty() {
-        inputs.push(json!({ "type": { "text": "outcome" }, "valueString": format!("One of: {}", outcomes.join(", ")) }));
+        inputs
+            .push(json!({ "type": { "text": "outcome" }, "valueString": format!("One of: {}", outcomes.join(", ")) }));
     }
     if !inputs.is_empty() {
         task["input"] = Value::Array(inputs);
@@ -87,7 +99,8 @@ pub(super) async fn for_co_ordinator(
         ..row(unit, &task, code, "co-ordinator", due)
     };
     unit.queue(row);
-    let belongs = Belongs { sender: unit.house.organization(), person: person.id.clone(), referral: referral.to_owned() };
+    let belongs =
+        Belongs { sender: unit.house.organization(), person: person.id.clone(), referral: referral.to_owned() };
     unit.create(Resource::from_value(task)?, belongs);
     Ok(())
 }
@@ -144,7 +157,9 @@ fn row(unit: &Unit<'_>, task: &Value, code: &str, role: &str, due: At) -> TaskRo
 pub(super) async fn seen(unit: &mut Unit<'_>, id: &str) -> Result<(TaskRow, Resource)> {
     let seen = unit.see("Task", id).await?.ok_or(Error::NotFound)?;
     let row = unit.tx.task(id).await?.ok_or_else(|| {
-        Error::Forbidden("This Task is its sender's own and not in Live Well's queue, so it cannot be worked here.".to_owned())
+        Error::Forbidden(
+            "This Task is its sender's own and not in Live Well's queue, so it cannot be worked here.".to_owned(),
+        )
     })?;
     Ok((row, seen.resource))
 }
@@ -161,7 +176,12 @@ pub(super) fn staff<'a>(unit: &Unit<'a>) -> Result<&'a Staff> {
 }
 
 /// Moves a Task along, as the state machine allows, in the queue and as a resource.
-pub(super) async fn apply(unit: &mut Unit<'_>, row: TaskRow, mut task: Resource, event: Event) -> Result<(TaskRow, Resource)> {
+pub(super) async fn apply(
+    unit: &mut Unit<'_>,
+    row: TaskRow,
+    mut task: Resource,
+    event: Event,
+) -> Result<(TaskRow, Resource)> {
     let state = state_of(&row)?;
     let moved = state.apply(event).map_err(not_allowed)?;
     let mut row = row;
@@ -287,7 +307,8 @@ fn unchanged_elsewhere(task: &Resource, wanted: &Resource) -> Result<()> {
     let mut names: Vec<&String> = task.value().as_object().into_iter().flatten().map(|(name, _)| name).collect();
     names.extend(wanted.value().as_object().into_iter().flatten().map(|(name, _)| name));
     for name in names {
-        let free = OPEN_TO_CHANGE.contains(&name.as_str()) || matches!(name.as_str(), "meta" | "status" | "owner" | "text");
+        let free =
+            OPEN_TO_CHANGE.contains(&name.as_str()) || matches!(name.as_str(), "meta" | "status" | "owner" | "text");
         if !free && task.value().get(name) != wanted.value().get(name) {
             return Err(Error::rule(
                 IssueCode::BusinessRule,

@@ -114,7 +114,8 @@ impl<'a> Unit<'a> {
 
     /// The version a resource will have once this unit is durable.
     pub fn version_of(&self, resource: &Resource) -> i64 {
-        let touched = self.touched.iter().find(|t| t.resource.kind() == resource.kind() && t.resource.id() == resource.id());
+        let touched =
+            self.touched.iter().find(|t| t.resource.kind() == resource.kind() && t.resource.id() == resource.id());
         touched.map_or(1, |t| t.version)
     }
 

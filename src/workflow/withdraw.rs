@@ -63,8 +63,12 @@ pub(super) async fn change_referral(unit: &mut Unit<'_>, mut request: Resource, 
 
 /// The identifier and the flags we added survive the sender's new version.
 fn keep_ours(before: &Resource, request: &mut Resource) {
-    let ours: Vec<Value> =
-        before.all("identifier").into_iter().filter(|i| path::text(i, "system") == Some(REFERRAL_REFERENCE)).cloned().collect();
+    let ours: Vec<Value> = before
+        .all("identifier")
+        .into_iter()
+        .filter(|i| path::text(i, "system") == Some(REFERRAL_REFERENCE))
+        .cloned()
+        .collect();
     let identifiers = request.map_mut().entry("identifier").or_insert_with(|| json!([]));
     if let Some(identifiers) = identifiers.as_array_mut() {
         identifiers.retain(|i| path::text(i, "system") != Some(REFERRAL_REFERENCE));

@@ -72,7 +72,8 @@ impl Request {
     }
 
     fn continue_from(call: &Call, kind: &str, token: &str) -> Result<Request, Error> {
-        let bad = || refuse(kind, "_page", "This page link is not one of yours or is not whole. Begin the search again.");
+        let bad =
+            || refuse(kind, "_page", "This page link is not one of yours or is not whole. Begin the search again.");
         let text = call.doors.seal.open(&call.caller.client_id, token).ok_or_else(bad)?;
         let said: Value = serde_json::from_str(&text).map_err(|_| bad())?;
         let filters = serde_json::from_value(said["filters"].clone()).map_err(|_| bad())?;
@@ -104,7 +105,8 @@ impl Request {
 
 /// A search that cannot be done as asked.
 pub(super) fn refuse(kind: &str, parameter: &str, text: &str) -> Error {
-    let name: String = parameter.chars().filter(|c| c.is_ascii_alphanumeric() || "_-:.".contains(*c)).take(60).collect();
+    let name: String =
+        parameter.chars().filter(|c| c.is_ascii_alphanumeric() || "_-:.".contains(*c)).take(60).collect();
     Invalid::malformed(Issue::error(IssueCode::Invalid, format!("{kind}?{name}"), text)).into()
 }
 

@@ -31,6 +31,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::fhir::IssueCode;
 use crate::fhir::systems::NHS_NUMBER;
+use crate::time::Clock;
 use change::{Change, Wish, make};
 pub use faults::{Aim, Fault, Faults, Traffic};
 use record::Record;
@@ -99,7 +100,7 @@ impl StandIn {
             client_jwks_url: settings.client_jwks_url,
             accepted_client_id: settings.accepted_client_id,
             http: http.map_err(io::Error::other)?,
-            started: Utc::now(),
+            started: Clock::System.now(),
         });
         let stop = CancellationToken::new();
         let routes = doors::routes(Arc::clone(&practices));
@@ -192,7 +193,7 @@ impl Practices {
     fn admit(&self, ods: &str, headers: &HeaderMap, needed: Right) -> Result<(), Refusal> {
         let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
         let token = bearer.and_then(|b| b.split_once(' ')).filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
-        match token.and_then(|(_, token)| self.tokens().right(token, ods, Utc::now())) {
+        match token.and_then(|(_, token)| self.tokens().right(token, ods, Clock::System.now())) {
             Some(right) if right >= needed => Ok(()),
             Some(_) => {
                 let text = "This token only reads.";
@@ -235,7 +236,7 @@ fn register(record: &mut Record, practice: &PracticeSeed) -> io::Result<()> {
                 "birthDate": patient.birth_date,
             }),
         };
-        make(record, vec![change], Utc::now()).map_err(|refusal| io::Error::other(refusal.issue.text))?;
+        make(record, vec![change], Clock::System.now()).map_err(|refusal| io::Error::other(refusal.issue.text))?;
     }
     Ok(())
 }

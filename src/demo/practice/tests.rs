@@ -13,6 +13,7 @@ use tokio::net::TcpListener;
 
 use super::*;
 use crate::demo::keys::DemoKey;
+use crate::time::Clock;
 
 const ODS: &str = "TESTP1";
 const NUMBER: &str = "9990000018";
@@ -134,7 +135,7 @@ fn transaction(entries: Vec<Value>) -> Value {
 #[tokio::test]
 async fn a_registered_client_gets_a_token_and_finds_the_patient_by_nhs_number() {
     let stage = Stage::set().await;
-    let assertion = stage.key.assertion("livewell", &stage.endpoint(), Utc::now());
+    let assertion = stage.key.assertion("livewell", &stage.endpoint(), Clock::System.now());
     let answer = stage.ask_token(&assertion).await;
     assert_eq!(answer.status(), StatusCode::OK);
     let token = body(answer).await;
@@ -158,18 +159,18 @@ async fn a_registered_client_gets_a_token_and_finds_the_patient_by_nhs_number() 
 #[tokio::test]
 async fn an_assertion_is_accepted_once_and_only_by_whom_it_names() {
     let stage = Stage::set().await;
-    let good = stage.key.assertion("livewell", &stage.endpoint(), Utc::now());
+    let good = stage.key.assertion("livewell", &stage.endpoint(), Clock::System.now());
     assert_eq!(stage.ask_token(&good).await.status(), StatusCode::OK);
     let replayed = stage.ask_token(&good).await;
     assert_eq!(replayed.status(), StatusCode::UNAUTHORIZED);
     assert_eq!(body(replayed).await["error"], "invalid_client");
     let wrong = [
-        stage.key.assertion("livewell", "http://127.0.0.1:1/oauth/token", Utc::now()),
-        stage.key.assertion("somebody-else", &stage.endpoint(), Utc::now()),
-        stage.key.assertion("livewell", &stage.endpoint(), Utc::now() - chrono::Duration::hours(1)),
-        stage.key.assertion("livewell", &stage.endpoint(), Utc::now() + chrono::Duration::hours(1)),
-        DemoKey::generate("service-1").assertion("livewell", &stage.endpoint(), Utc::now()),
-        DemoKey::generate("other").assertion("livewell", &stage.endpoint(), Utc::now()),
+        stage.key.assertion("livewell", "http://127.0.0.1:1/oauth/token", Clock::System.now()),
+        stage.key.assertion("somebody-else", &stage.endpoint(), Clock::System.now()),
+        stage.key.assertion("livewell", &stage.endpoint(), Clock::System.now() - chrono::Duration::hours(1)),
+        stage.key.assertion("livewell", &stage.endpoint(), Clock::System.now() + chrono::Duration::hours(1)),
+        DemoKey::generate("service-1").assertion("livewell", &stage.endpoint(), Clock::System.now()),
+        DemoKey::generate("other").assertion("livewell", &stage.endpoint(), Clock::System.now()),
         "not.a.token".to_owned(),
     ];
     for assertion in wrong {

@@ -9,7 +9,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{HeaderMap, Method, Response, StatusCode, Uri};
 use axum::response::IntoResponse;
-use chrono::{TimeDelta, Utc};
+use chrono::TimeDelta;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
@@ -20,6 +20,7 @@ use crate::demo::{Serve, Served, Stage};
 use crate::fhir::check::{Profiles, check};
 use crate::fhir::systems::{NHS_NUMBER, RECORD, REFERRAL_REFERENCE};
 use crate::fhir::{Resource, path};
+use crate::time::Clock;
 
 /// What it does wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -170,7 +171,7 @@ impl Service {
     }
 
     fn plan(&self, code: &str, focus: &str, hours: i64) {
-        let now = Utc::now();
+        let now = Clock::System.now();
         self.keep(json!({
             "resourceType": "Task", "status": "requested", "authoredOn": now.to_rfc3339(),
             "code": { "coding": [{ "code": code }] }, "focus": { "reference": focus }, "for": { "reference": "Patient/ours" },

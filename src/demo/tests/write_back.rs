@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use axum::{Json, Router, routing::get};
-use chrono::Utc;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -13,6 +12,7 @@ use crate::fhir::systems::RECORD;
 use crate::outbound::{Outbound, OutboundSettings, PatientMatch, PracticeEndpoint, ServiceKey, WriteBack};
 use crate::pathway::delivery::Verdict;
 use crate::pathway::write_back::{Outgoing, PRACTICE_PATIENT, PracticeCopy, VERSION_SYSTEM, full_url};
+use crate::time::Clock;
 
 const ODS: &str = "TESTA1";
 
@@ -65,7 +65,7 @@ impl Practice {
             look_first,
             request_id: "d1".into(),
         };
-        self.outbound.deliver(&job, Utc::now()).await
+        self.outbound.deliver(&job, Clock::System.now()).await
     }
 
     fn holds(&self) -> [usize; 3] {

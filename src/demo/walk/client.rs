@@ -1,11 +1,11 @@
 //! A caller of the service over HTTP: signs in with a signed assertion, sends FHIR, reads answers.
 
-use chrono::Utc;
 use reqwest::{Method, Response, StatusCode, header};
 use serde_json::{Value, json};
 
 use crate::demo::cast::DemoClient;
 use crate::fhir::path;
+use crate::time::Clock;
 
 /// Why a step could not be done.
 #[derive(Debug, thiserror::Error)]
@@ -59,7 +59,7 @@ impl Caller {
         let smart = format!("{base}/.well-known/smart-configuration");
         let found = received(Method::GET, &smart, http.get(&smart)).await?.body;
         let endpoint = path::text(&found, "token_endpoint").ok_or_else(|| unexpected("no token_endpoint is named"))?;
-        let assertion = client.key.assertion(&client.id, endpoint, Utc::now());
+        let assertion = client.key.assertion(&client.id, endpoint, Clock::System.now());
         let form = [
             ("grant_type", "client_credentials"),
             ("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"),

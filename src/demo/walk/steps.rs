@@ -14,6 +14,7 @@ use super::{Walk, Walked};
 use crate::demo::cast::Sample;
 use crate::fhir::path;
 use crate::fhir::systems::REFERRAL_REFERENCE;
+use crate::time::Clock;
 
 /// How soon a routine referral is to be contacted.
 const CONTACT_HOURS: i64 = 48;
@@ -111,11 +112,11 @@ impl<'w> Loop<'w> {
     }
 
     pub(super) async fn records_contact(&mut self) -> Result<Shown, Fault> {
-        self.record(telephone_contact(&self.about(), Utc::now())).await
+        self.record(telephone_contact(&self.about(), Clock::System.now())).await
     }
 
     pub(super) async fn records_first_meeting(&mut self) -> Result<Shown, Fault> {
-        self.record(first_meeting(&self.about(), Utc::now())).await
+        self.record(first_meeting(&self.about(), Clock::System.now())).await
     }
 
     pub(super) async fn completes(&mut self, outcome: &'static str) -> Result<Shown, Fault> {
@@ -187,7 +188,7 @@ impl<'w> Loop<'w> {
     }
 
     async fn send(&self, caller: &Caller, sample: &Sample) -> Result<Sent, Fault> {
-        let made = match referral(sample, Utc::now()) {
+        let made = match referral(sample, Clock::System.now()) {
             Referral::Together(entries) => caller.transact(entries).await?.into_iter().next(),
             Referral::Alone(request) => {
                 let answer = caller.post("ServiceRequest", &request, None).await?;
