@@ -14,6 +14,8 @@ use tokio_util::task::TaskTracker;
 use crate::api::edge::{self, EdgeSettings};
 use crate::api::serve::{self, ServeSettings};
 use crate::api::{self, Doors, PageSeal};
+use crate::auth::role::RoleMap;
+use crate::auth::tokens::TokenEndpoint;
 use crate::config::{self, Config, NhsNumberPolicy, PamCutOffs};
 use crate::fhir::codec::{Limits, read_json};
 use crate::fhir::codes::CodeTable;
@@ -22,7 +24,6 @@ use crate::fhir::{Resource, profiles};
 use crate::outbound::{Outbound, OutboundSettings, ServiceKey};
 use crate::pathway::pam::CutOffs;
 use crate::pathway::plan::Plan;
-use crate::pathway::role::RoleMap;
 use crate::store::{DatabaseSettings, Store};
 use crate::time::Clock;
 use crate::worker::Worker;
@@ -173,10 +174,14 @@ pub async fn start(config: &Config, clock: Clock, listener: TcpListener) -> Resu
     let doors = Arc::new(Doors {
         store: store.clone(),
         house: Arc::clone(&house),
-        outbound,
+        tokens: TokenEndpoint {
+            store: store.clone(),
+            outbound,
+            audience: format!("{}/oauth/token", house.base_url),
+            lifetime: chrono::Duration::seconds(i64::try_from(config.auth.token_seconds).unwrap_or(300)),
+        },
         roles: roles(config)?,
         limits: limits(config),
-        token_lifetime: chrono::Duration::seconds(i64::try_from(config.auth.token_seconds).unwrap_or(300)),
         jwks,
         seal: PageSeal::from_secret(&pem),
         wake,

@@ -13,5 +13,5 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    runtime.block_on(livewell::commands::run(cli))
+    runtime.block_on(livewell::cli::run(cli))
 }

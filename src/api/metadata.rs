@@ -40,7 +40,7 @@ pub(super) async fn metadata(Extract(doors): Extract<State>, uri: Uri, headers: 
                 "description": "SMART Backend Services: private_key_jwt with RS384, ES384 or RS512, system/ scopes.",
                 "extension": [{
                     "url": "http://fhir-registry.smarthealthit.org/StructureDefinition/oauth-uris",
-                    "extension": [{ "url": "token", "valueUri": doors.token_url() }],
+                    "extension": [{ "url": "token", "valueUri": doors.tokens.audience }],
                 }],
             },
             "resource": resources,

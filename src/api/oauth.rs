@@ -13,12 +13,12 @@ use crate::auth::caller::Standing;
 use crate::auth::key_set::Algorithm;
 use crate::auth::oauth::{OAuthError, TokenRequest};
 use crate::auth::token::hash;
-use crate::auth::tokens::{NoToken, TokenEndpoint};
+use crate::auth::tokens::NoToken;
 
 /// `GET /fhir/.well-known/smart-configuration` (<https://hl7.org/fhir/smart-app-launch/conformance.html>).
 pub(super) async fn configuration(Extract(doors): Extract<State>) -> Json<Value> {
     Json(json!({
-        "token_endpoint": doors.token_url(),
+        "token_endpoint": doors.tokens.audience,
         "token_endpoint_auth_methods_supported": ["private_key_jwt"],
         "token_endpoint_auth_signing_alg_values_supported": Algorithm::ALL.map(Algorithm::name),
         "grant_types_supported": ["client_credentials"],
@@ -44,14 +44,7 @@ pub(super) async fn token(Extract(doors): Extract<State>, headers: HeaderMap, bo
         Ok(request) => request,
         Err(error) => return refused(&error),
     };
-    let audience = doors.token_url();
-    let endpoint = TokenEndpoint {
-        store: &doors.store,
-        outbound: &doors.outbound,
-        audience: &audience,
-        lifetime: doors.token_lifetime,
-    };
-    match endpoint.issue(&request, doors.clock.now()).await {
+    match doors.tokens.issue(&request, doors.clock.now()).await {
         Ok(answer) => {
             ([(header::CACHE_CONTROL, "no-store"), (header::PRAGMA, "no-cache")], Json(answer)).into_response()
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::extract::FromRequestParts;
 use axum::http::HeaderMap;
 use axum::http::request::Parts;
-use chrono::{DateTime, Duration, Utc};
+use chrono::{DateTime, Utc};
 use serde_json::Value;
 use tokio::sync::Notify;
 
@@ -16,10 +16,10 @@ use super::page::PageSeal;
 use crate::auth::acting;
 use crate::auth::admit::admit;
 use crate::auth::caller::{Caller, Standing};
+use crate::auth::role::RoleMap;
 use crate::auth::scope::Interaction;
+use crate::auth::tokens::TokenEndpoint;
 use crate::fhir::codec::Limits;
-use crate::outbound::Outbound;
-use crate::pathway::role::RoleMap;
 use crate::store::Store;
 use crate::time::Clock;
 use crate::workflow::{Actor, House, Staff};
@@ -28,12 +28,10 @@ use crate::workflow::{Actor, House, Staff};
 pub struct Doors {
     pub store: Store,
     pub house: Arc<House>,
-    pub outbound: Arc<Outbound>,
+    pub tokens: TokenEndpoint,
     pub clock: Clock,
     pub roles: RoleMap,
     pub limits: Limits,
-    /// How long an access token lives.
-    pub token_lifetime: Duration,
     /// The public keys of the service.
     pub jwks: Value,
     pub seal: PageSeal,
@@ -47,11 +45,6 @@ pub struct Doors {
 pub type State = Arc<Doors>;
 
 impl Doors {
-    /// The URL of the token endpoint: the audience of client assertions.
-    pub fn token_url(&self) -> String {
-        format!("{}/oauth/token", self.house.base_url)
-    }
-
     /// The base of the FHIR API.
     pub fn fhir_base(&self) -> String {
         format!("{}/fhir", self.house.base_url)

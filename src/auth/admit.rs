@@ -4,10 +4,10 @@ use chrono::{DateTime, Utc};
 
 use super::acting::ActingPractitioner;
 use super::caller::{Caller, StaffMember, Standing};
+use super::role::RoleMap;
 use super::scope::Scopes;
 use super::token::{bearer, hash};
 use crate::fhir::Resource;
-use crate::pathway::role::RoleMap;
 use crate::store::{Criterion, Page, Sight, Store, StoreError, Tx};
 
 /// Why a request has no caller.

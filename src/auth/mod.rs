@@ -15,6 +15,7 @@ pub mod caller;
 mod hostile_assertions;
 pub mod key_set;
 pub mod oauth;
+pub mod role;
 pub mod scope;
 mod strict_json;
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! The token endpoint's work: an assertion in, an access token out, each assertion once.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Duration, Utc};
 use serde_json::Value;
 
@@ -35,16 +37,16 @@ impl From<OAuthError> for NoToken {
 }
 
 /// Issues access tokens.
-pub struct TokenEndpoint<'a> {
-    pub store: &'a Store,
-    pub outbound: &'a Outbound,
+pub struct TokenEndpoint {
+    pub store: Store,
+    pub outbound: Arc<Outbound>,
     /// The exact URL that assertions name as `aud`.
-    pub audience: &'a str,
+    pub audience: String,
     /// How long a token lives.
     pub lifetime: Duration,
 }
 
-impl TokenEndpoint<'_> {
+impl TokenEndpoint {
     /// Answers a token request. The reason of a refusal is logged and never told: `invalid_client` is the same for all.
     pub async fn issue(&self, request: &TokenRequest, now: DateTime<Utc>) -> Result<Value, NoToken> {
         let refuse = |why: BadAssertion| {
@@ -87,7 +89,7 @@ impl TokenEndpoint<'_> {
     ) -> Result<Result<Assertion, BadAssertion>, StoreError> {
         let verify = |keys: &KeySet| {
             let jwks_url = (!client.jwks_url.is_empty()).then_some(client.jwks_url.as_str());
-            let expected = Expected { client_id: &client.id, audience: self.audience, keys, jwks_url, now };
+            let expected = Expected { client_id: &client.id, audience: &self.audience, keys, jwks_url, now };
             assertion::verify(&request.assertion, &expected)
         };
         if client.jwks_url.is_empty() {

@@ -7,7 +7,6 @@ pub mod eligibility;
 pub mod pam;
 pub mod plan;
 pub mod referral;
-pub mod role;
 pub mod task;
 pub mod write_back;
 

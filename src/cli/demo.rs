@@ -2,9 +2,9 @@
 
 use tokio::net::TcpListener;
 
-use super::Failed;
+use super::DemoArgs;
+use super::run::Failed;
 use crate::app;
-use crate::cli::DemoArgs;
 use crate::config::{Config, DatabaseUrl};
 use crate::demo::{self, DemoOptions, Registration, Served, Stage};
 use crate::fhir::codec::Limits;

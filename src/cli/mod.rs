@@ -1,8 +1,16 @@
 //! The command line: what can be asked of `livewell`, and how it is explained.
 
+mod check;
+mod client;
+mod demo;
+mod load;
+mod run;
+
 use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, Parser, Subcommand};
+
+pub use run::run;
 
 /// Live Well's link to the GP record: e-referrals in, the human task queue, write-back to the practice, in FHIR R4.
 #[derive(Debug, Parser)]

@@ -2,15 +2,15 @@
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::Failed;
+use super::LoadArgs;
+use super::run::{Failed, configured};
 use crate::app;
-use crate::cli::LoadArgs;
 use crate::time::Clock;
 use crate::workflow::{self, Actor, Error, Loaded};
 
 /// Loads the files.
 pub(super) async fn load(args: &LoadArgs) -> Result<(), Failed> {
-    let config = super::configured(&args.settings)?;
+    let config = configured(&args.settings)?;
     let limits = crate::fhir::codec::Limits {
         bytes: usize::MAX,
         values: usize::MAX,

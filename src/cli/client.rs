@@ -1,11 +1,11 @@
 //! `livewell client`: who may call.
 
-use super::Failed;
+use super::run::{Failed, configured};
+use super::{ClientAdd, ClientCommand};
 use crate::app;
 use crate::auth::assertion::is_client_id;
 use crate::auth::key_set::KeySet;
 use crate::auth::scope::Scopes;
-use crate::cli::{ClientAdd, ClientCommand};
 use crate::store::{ClientRow, Store};
 use crate::time::Clock;
 
@@ -14,18 +14,18 @@ pub(super) async fn client(command: ClientCommand) -> Result<(), Failed> {
     match command {
         ClientCommand::Add(args) => add(&args).await,
         ClientCommand::List { settings } => {
-            let config = super::configured(&settings)?;
+            let config = configured(&settings)?;
             list(&app::open_store(&config).await.map_err(|e| e.to_string())?).await
         }
         ClientCommand::Disable { id, settings } => {
-            let config = super::configured(&settings)?;
+            let config = configured(&settings)?;
             disable(&app::open_store(&config).await.map_err(|e| e.to_string())?, &id).await
         }
     }
 }
 
 async fn add(args: &ClientAdd) -> Result<(), Failed> {
-    let config = super::configured(&args.settings)?;
+    let config = configured(&args.settings)?;
     let row = registration(args)?;
     let store = app::open_store(&config).await.map_err(|e| e.to_string())?;
     put(&store, &row).await.map_err(|e| e.to_string())?;

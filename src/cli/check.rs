@@ -2,15 +2,15 @@
 
 use std::process::ExitCode;
 
+use super::Settings;
 use crate::app;
-use crate::cli::Settings;
 use crate::config::Config;
 use crate::fhir::Resource;
 use crate::store::{DatabaseSettings, Store};
 
 /// Checks configuration, profiles, database and directory.
 pub(super) async fn check(settings: &Settings) -> ExitCode {
-    let config = match super::read(settings) {
+    let config = match super::run::read(settings) {
         Ok(config) => config,
         Err(why) => {
             eprintln!("wrong: {why}");

@@ -1,21 +1,16 @@
-//! What each command does. `cli` says how they are called.
-
-mod check;
-mod client;
-mod demo;
-mod load;
+//! What each command does.
 
 use std::process::ExitCode;
 
 use tokio::net::TcpListener;
 
+use super::{Cli, Command, Settings, check, client, demo, load};
 use crate::app;
-use crate::cli::{Cli, Command, Settings};
 use crate::config::{self, Config};
 use crate::time::Clock;
 
 /// Why a command did not do its work: a sentence for the person at the terminal.
-pub type Failed = String;
+pub(super) type Failed = String;
 
 /// Runs a command; the exit code is 0 when it did what it should, 1 when not, 2 for what is not supported.
 pub async fn run(cli: Cli) -> ExitCode {
@@ -41,7 +36,7 @@ pub async fn run(cli: Cli) -> ExitCode {
 }
 
 /// The configuration that a command's options mean, with the log set up as it says.
-fn configured(settings: &Settings) -> Result<Config, Failed> {
+pub(super) fn configured(settings: &Settings) -> Result<Config, Failed> {
     let config = read(settings)?;
     let wrong = config.validate();
     if !wrong.is_empty() {
@@ -51,7 +46,7 @@ fn configured(settings: &Settings) -> Result<Config, Failed> {
     Ok(config)
 }
 
-fn read(settings: &Settings) -> Result<Config, Failed> {
+pub(super) fn read(settings: &Settings) -> Result<Config, Failed> {
     let mut config = Config::load(settings.file().as_deref(), config::environment()).map_err(|e| e.to_string())?;
     if let Some(dir) = &settings.profiles {
         config.profiles.dir = Some(dir.clone());
