@@ -212,7 +212,8 @@ async fn move_on(unit: &mut Unit<'_>, referral: &ReferralRow, follow: &Follow, p
             } else {
                 "active"
             };
-            unit.tx.update_referral(&referral.id, state, "", &referral.digest, unit.now.into()).await?;
+            let since = if state == referral.state { referral.since } else { unit.now.into() };
+            unit.tx.update_referral(&referral.id, state, "", &referral.digest, since).await?;
             Ok(())
         }
     }

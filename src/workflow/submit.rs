@@ -191,9 +191,7 @@ impl Work {
                 continue;
             }
             let entry = &self.entries[at];
-            if !self.bundle || entry.method == Method::Update {
-                self.current(unit, entry).await?;
-            }
+            self.current(unit, entry).await?;
             let act = act_for(unit, entry);
             let resource = entry.resource.clone();
             let reference = (resource.kind().to_owned(), resource.id().unwrap_or_default().to_owned());
