@@ -141,9 +141,11 @@ async fn kept_key(store: &Store, clock: &Clock) -> Result<String, StartError> {
         return Ok(pem);
     }
     let pem = ServiceKey::generate_pem().map_err(|e| StartError::Key(e.to_string()))?;
-    tx.insert_service_key("signing", &pem, clock.now().into()).await?;
+    let first = tx.insert_service_key("signing", &pem, clock.now().into()).await?;
+    // Another instance that starts at the same time may have been first: its key is then everyone's.
+    let kept = if first { Some(pem) } else { tx.service_key().await? };
     tx.commit().await?;
-    Ok(pem)
+    kept.ok_or_else(|| StartError::Key("it was removed from the database while the service started.".to_owned()))
 }
 
 /// Starts the service on a listener.

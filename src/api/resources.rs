@@ -16,7 +16,7 @@ use crate::auth::scope::Interaction;
 use crate::fhir::outcome::operation_outcome;
 use crate::fhir::when::instant;
 use crate::fhir::{Invalid, Issue, IssueCode, Resource, Severity};
-use crate::workflow::{self, Entry, Method, Submission, Written, audit_row, submit};
+use crate::workflow::{self, Entry, Method, Submission, Written, audit_row, retrying, submit};
 
 /// `POST /fhir/{type}` (<https://hl7.org/fhir/R4/http.html#create>).
 pub(super) async fn create(
@@ -40,7 +40,8 @@ pub(super) async fn create(
         expression: kind,
     };
     let submission = Submission { entries: vec![entry], bundle: false, key: idempotency_key(&call)? };
-    let answer = submit(&doors.store, &doors.house, &call.actor, call.now, &call.request_id, submission).await?;
+    let answer =
+        retrying(|| submit(&doors.store, &doors.house, &call.actor, call.now, &call.request_id, &submission)).await?;
     doors.wake.notify_one();
     match (answer.again, answer.entries.into_iter().next()) {
         (Some(bundle), _) => Ok(call.format.stored(StatusCode::OK, bundle)),
@@ -81,7 +82,8 @@ pub(super) async fn update(
         expression: kind,
     };
     let submission = Submission { entries: vec![entry], bundle: false, key: idempotency_key(&call)? };
-    let answer = submit(&doors.store, &doors.house, &call.actor, call.now, &call.request_id, submission).await?;
+    let answer =
+        retrying(|| submit(&doors.store, &doors.house, &call.actor, call.now, &call.request_id, &submission)).await?;
     doors.wake.notify_one();
     let written = answer.entries.into_iter().next().ok_or(workflow::Error::NotFound)?;
     Ok(written_answer(&call, StatusCode::OK, written, warnings))

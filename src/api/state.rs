@@ -108,6 +108,8 @@ impl FromRequestParts<State> for Call {
         let format = Format::wanted(&parts.headers, &query)?;
         let text = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok());
         let now = doors.clock.now();
+        // The directory may have been loaded since this instance started, by another process.
+        doors.house.learn_organization(&doors.store).await?;
         let ours = &doors.house.organization();
         let caller = admit(&doors.store, text("authorization"), text(acting::HEADER), ours, &doors.roles, now).await?;
         let actor = actor(&caller, ours);

@@ -13,7 +13,7 @@ use super::resources::written_answer;
 use super::state::{Call, State};
 use crate::auth::scope::Interaction;
 use crate::fhir::{Invalid, Issue, IssueCode, path};
-use crate::workflow::{self, Completion, Work};
+use crate::workflow::{self, Completion, Work, retrying};
 
 /// `POST /fhir/Task/$claim-next`.
 pub(super) async fn claim_next(Extract(doors): Extract<State>, call: Call, body: Bytes) -> Result<Response, Error> {
@@ -27,7 +27,8 @@ pub(super) async fn claim_next(Extract(doors): Extract<State>, call: Call, body:
         key: idempotency_key(&call)?,
     };
     let claimed =
-        workflow::claim_next(&doors.store, &doors.house, &call.actor, call.now, &call.request_id, &work).await?;
+        retrying(|| workflow::claim_next(&doors.store, &doors.house, &call.actor, call.now, &call.request_id, &work))
+            .await?;
     Ok(match claimed {
         Some(task) => written_answer(&call, StatusCode::OK, task, Vec::new()),
         None => StatusCode::NO_CONTENT.into_response(),
@@ -43,7 +44,8 @@ pub(super) async fn claim(
     call.may("Task", Interaction::Update)?;
     let version = if_match(&call)?;
     let task =
-        workflow::claim(&doors.store, &doors.house, &call.actor, call.now, &call.request_id, &id, version).await?;
+        retrying(|| workflow::claim(&doors.store, &doors.house, &call.actor, call.now, &call.request_id, &id, version))
+            .await?;
     Ok(written_answer(&call, StatusCode::OK, task, Vec::new()))
 }
 
@@ -55,8 +57,10 @@ pub(super) async fn release(
 ) -> Result<Response, Error> {
     call.may("Task", Interaction::Update)?;
     let version = if_match(&call)?;
-    let task =
-        workflow::release(&doors.store, &doors.house, &call.actor, call.now, &call.request_id, &id, version).await?;
+    let task = retrying(|| {
+        workflow::release(&doors.store, &doors.house, &call.actor, call.now, &call.request_id, &id, version)
+    })
+    .await?;
     Ok(written_answer(&call, StatusCode::OK, task, Vec::new()))
 }
 
@@ -72,17 +76,9 @@ pub(super) async fn complete(
     let outcome = parameters.code("outcome")?.ok_or_else(|| missing("outcome", "valueCode, an outcome of the step"))?;
     let completion = Completion { outcome, outputs: parameters.references("output")?, note: parameters.text("note") };
     let version = if_match(&call)?;
-    let task = workflow::complete(
-        &doors.store,
-        &doors.house,
-        &call.actor,
-        call.now,
-        &call.request_id,
-        &id,
-        completion,
-        version,
-    )
-    .await?;
+    let (store, house, actor, request) = (&doors.store, &doors.house, &call.actor, &call.request_id);
+    let task =
+        retrying(|| workflow::complete(store, house, actor, call.now, request, &id, &completion, version)).await?;
     doors.wake.notify_one();
     Ok(written_answer(&call, StatusCode::OK, task, Vec::new()))
 }

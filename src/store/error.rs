@@ -24,6 +24,20 @@ pub enum StoreError {
     Database(#[source] sqlx::Error),
 }
 
+impl StoreError {
+    /// Someone else was faster: the whole act, done again from its beginning, finds what they wrote.
+    pub fn is_race(&self) -> bool {
+        match self {
+            StoreError::Conflict => true,
+            // Serialization failure and deadlock of PostgreSQL.
+            StoreError::Unavailable(Some(sqlx::Error::Database(inner))) => {
+                matches!(inner.code().as_deref(), Some("40001" | "40P01"))
+            }
+            _ => false,
+        }
+    }
+}
+
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> StoreError {
         match &error {
