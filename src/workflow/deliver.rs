@@ -192,10 +192,10 @@ pub async fn prepare(store: &Store, house: &House, leased: Leased) -> Result<Pre
     let mut tx = store.read().await?;
     let person = tx.person(&leased.person).await?.ok_or(Error::NotFound)?;
     let Some(nhs_number) = person.nhs_number.clone() else {
-        return Ok(Prepared::Held { leased, why: NO_IDENTITY });
+        return Ok(Prepared::Held { leased: Box::new(leased), why: NO_IDENTITY });
     };
     let Some(address) = endpoint(&mut tx, &leased.practice).await? else {
-        return Ok(Prepared::Held { leased, why: NO_ENDPOINT });
+        return Ok(Prepared::Held { leased: Box::new(leased), why: NO_ENDPOINT });
     };
     let mut resources = Vec::new();
     for item in leased.items()? {

@@ -67,12 +67,7 @@ fn summary(referral: &ReferralRow, tasks: &[TaskRow], encounters: &[Resource]) -
     let attempts = encounters.iter().filter(|e| e.text("status") == Some("cancelled")).count();
     parameters.push(json!({ "name": "attempts", "valueInteger": attempts }));
     for task in open {
-        parameters.push(json!({ "name": "next", "part": [
-            { "name": "task", "valueReference": { "reference": format!("Task/{}", task.id) } },
-            { "name": "code", "valueCode": task.code },
-            { "name": "status", "valueCode": task.status },
-            { "name": "due", "valueInstant": instant(task.due.time()) },
-        ]}));
+        parameters.push(json!({ "name": "next", "valueCode": task.code }));
     }
     if !referral.outcome.is_empty() {
         parameters.push(json!({ "name": "outcome", "valueCode": referral.outcome }));
