@@ -1,11 +1,15 @@
 //! The product from outside: HTTP in, database and practice out.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+#[macro_use]
+mod database;
+
 mod broken_on_purpose;
 mod edge;
 mod layering;
 mod log;
 mod r4_tables;
 mod settings;
+mod store;
 mod test_data;
 mod validation;
