@@ -32,17 +32,8 @@ impl Database {
             eprintln!("skipped: TEST_POSTGRES_URL names no PostgreSQL server (./tests/run starts one)");
             return None;
         };
-        let mut server = connect(&url).await;
-        let template = template(&mut server, &url).await;
-        let name = format!("test_{}", uuid::Uuid::now_v7().simple());
-        let copy = format!("create database {name} template {template}");
-        // A template that another test copies at this moment is in use: that passes.
-        while let Err(error) = sqlx::raw_sql(AssertSqlSafe(copy.clone())).execute(&mut server).await {
-            assert_eq!(error.as_database_error().and_then(|e| e.code()).as_deref(), Some("55006"), "{error}");
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-        }
-        server.close().await.unwrap();
-        Some(Database { url: with_database(&url, &name), kept: Kept::Server { url, name } })
+        let name = format!("livewell_test_{}", uuid::Uuid::new_v4().simple());
+        Some(Database { url: copy(&url, &name).await, kept: Kept::Server { url, name } })
     }
 
     /// The database, opened and with its schema.
@@ -76,6 +67,20 @@ impl Drop for Database {
         });
         let _ = dropped.join();
     }
+}
+
+/// Makes a database whose schema is up to date on a server, and answers its URL.
+pub(crate) async fn copy(url: &str, name: &str) -> String {
+    let mut server = connect(url).await;
+    let template = template(&mut server, url).await;
+    let copy = format!("create database {name} template {template}");
+    // A template that another test copies at this moment is in use: that passes.
+    while let Err(error) = sqlx::raw_sql(AssertSqlSafe(copy.clone())).execute(&mut server).await {
+        assert_eq!(error.as_database_error().and_then(|e| e.code()).as_deref(), Some("55006"), "{error}");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    server.close().await.unwrap();
+    with_database(url, name)
 }
 
 pub(crate) async fn connect(url: &str) -> PgConnection {

@@ -10,6 +10,9 @@ mod layering;
 mod log;
 mod r4_tables;
 mod settings;
+mod smoke;
 mod store;
+#[expect(dead_code, reason = "what a test needs of a service is here before every test is")]
+mod support;
 mod test_data;
 mod validation;
