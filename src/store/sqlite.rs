@@ -99,7 +99,7 @@ impl Sqlite {
 }
 
 fn wrong(text: String) -> StoreError {
-    StoreError::Settings(format!("SQLite: {text}."))
+    StoreError::Settings(format!("SQLite: {text}"))
 }
 
 fn check_version(version: &str) -> Result<(), StoreError> {

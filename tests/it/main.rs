@@ -6,9 +6,11 @@ mod database;
 
 mod broken_on_purpose;
 mod edge;
+mod instances;
 mod layering;
 mod log;
 mod r4_tables;
+mod races;
 mod settings;
 mod smoke;
 mod store;
