@@ -33,7 +33,7 @@ use crate::workflow::{self, Actor, House, Rules};
 /// Why the service cannot start. Each text says what is wrong and what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    #[error("The database cannot be used: {0}. Check database.url.")]
+    #[error("The database cannot be used: {}. Check database.url.", with_causes(.0))]
     Store(#[from] crate::store::StoreError),
     #[error("The profiles cannot be used: {0}")]
     Profiles(String),
@@ -45,6 +45,11 @@ pub enum StartError {
     Directory(#[from] workflow::Error),
     #[error("The address cannot be used: {0}")]
     Io(#[from] std::io::Error),
+}
+
+/// An error with what it came of: at start there is no patient data in it, and the one who reads it has to mend it.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 /// A service that is running.
