@@ -6,6 +6,7 @@ mod edge;
 mod layering;
 mod log;
 mod r4_tables;
+mod readme;
 mod settings;
 mod test_data;
 mod validation;
