@@ -24,6 +24,20 @@ pub enum StoreError {
     Database(#[source] sqlx::Error),
 }
 
+impl StoreError {
+    /// The sentence with its cause, for whoever runs the service: it may name files, hosts and tables, and never a bound
+    /// value.
+    pub fn explained(&self) -> String {
+        use std::error::Error as _;
+        match self {
+            StoreError::Migration(sqlx::migrate::MigrateError::VersionMissing(version)) => {
+                format!("its schema, version {version}, is of a later release: run that release, or a later one")
+            }
+            _ => self.source().map_or_else(|| self.to_string(), |cause| format!("{self} ({cause})")),
+        }
+    }
+}
+
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> StoreError {
         match &error {
