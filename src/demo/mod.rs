@@ -22,6 +22,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::net::TcpListener;
 
+use crate::time::Clock;
 use cast::{Cast, DemoClient};
 use directory::{Directory, DirectoryUnfit};
 use practice::{StandIn, StandInSettings};
@@ -147,6 +148,7 @@ impl Running {
             practices: cast.seeds(),
             client_jwks_url: format!("http://{address}/.well-known/jwks.json"),
             accepted_client_id: "livewell".to_owned(),
+            clock: Clock::System,
         };
         let stand_in = StandIn::start(practices, data.join("practices"), settings).await;
         let stand_in = stand_in.map_err(DemoFailed::StandIn)?;

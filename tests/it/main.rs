@@ -8,5 +8,8 @@ mod log;
 mod r4_tables;
 mod readme;
 mod settings;
+mod smoke;
+#[expect(dead_code, reason = "what a test needs of a service is here before every test is")]
+mod support;
 mod test_data;
 mod validation;

@@ -17,7 +17,6 @@ use super::search::{self, OFFERED, Pairs};
 use super::tokens::{INVALID_CLIENT, Right, TokenError, TokenRequest};
 use super::transaction;
 use crate::fhir::{IssueCode, path};
-use crate::time::Clock;
 
 type Shared = State<Arc<Practices>>;
 type Answer = Result<Response<Body>, Refusal>;
@@ -59,7 +58,7 @@ async fn issue(practices: &Practices, ods: &str, body: &str) -> Result<Value, To
     }
     let keys = practices.client_keys().await.ok_or(INVALID_CLIENT)?;
     let endpoint = practices.token_endpoint(ods);
-    practices.tokens().issue(&request, &keys, practices.accepted_client(), &endpoint, ods, Clock::System.now())
+    practices.tokens().issue(&request, &keys, practices.accepted_client(), &endpoint, ods, practices.clock.now())
 }
 
 fn oauth(status: StatusCode, body: &Value) -> Response<Body> {
@@ -108,7 +107,7 @@ async fn metadata(State(practices): Shared, Path(ods): Path<String>) -> Answer {
 async fn transact(State(practices): Shared, Path(ods): Path<String>, headers: HeaderMap, body: Bytes) -> Answer {
     practices.admit(&ods, &headers, Right::Write)?;
     let changes = transaction::changes(&parsed(&headers, &body)?)?;
-    let done = practices.change(&ods, |record| make(record, changes, Clock::System.now()))?;
+    let done = practices.change(&ods, |record| make(record, changes, practices.clock.now()))?;
     Ok(fhir(StatusCode::OK, &transaction::response(&done)))
 }
 
@@ -204,7 +203,7 @@ fn single(kind: &str, resource: Value, wish: Wish) -> Result<Change, Refusal> {
 }
 
 fn one(practices: &Practices, ods: &str, change: Change) -> Answer {
-    let done = practices.change(ods, |record| make(record, vec![change], Clock::System.now()))?;
+    let done = practices.change(ods, |record| make(record, vec![change], practices.clock.now()))?;
     let Some(done) = done.first() else { return Err(Refusal::not_found()) };
     let mut response = versioned(done.status, &done.resource);
     if let Ok(location) = HeaderValue::try_from(format!("{}/{}", practices.base(ods), done.location())) {

@@ -48,6 +48,8 @@ pub struct StandInSettings {
     pub client_jwks_url: String,
     /// The `client_id` that gets tokens, e.g. `livewell`.
     pub accepted_client_id: String,
+    /// What it goes by: assertions and tokens run out by it, and what is written is stamped with it.
+    pub clock: Clock,
 }
 
 /// One practice and the people registered with it.
@@ -88,7 +90,7 @@ impl StandIn {
         let mut records = BTreeMap::new();
         for practice in &settings.practices {
             let mut record = Record::open(&folder.join(format!("{}.ndjson", practice.ods)))?;
-            register(&mut record, practice)?;
+            register(&mut record, practice, settings.clock.now())?;
             records.insert(practice.ods.clone(), Mutex::new(record));
         }
         let http = super::plain_http(Duration::from_secs(5));
@@ -100,7 +102,8 @@ impl StandIn {
             client_jwks_url: settings.client_jwks_url,
             accepted_client_id: settings.accepted_client_id,
             http: http.map_err(io::Error::other)?,
-            started: Clock::System.now(),
+            started: settings.clock.now(),
+            clock: settings.clock,
         });
         let stop = CancellationToken::new();
         let routes = doors::routes(Arc::clone(&practices));
@@ -155,6 +158,7 @@ struct Practices {
     client_jwks_url: String,
     accepted_client_id: String,
     http: reqwest::Client,
+    clock: Clock,
     started: DateTime<Utc>,
 }
 
@@ -193,7 +197,7 @@ impl Practices {
     fn admit(&self, ods: &str, headers: &HeaderMap, needed: Right) -> Result<(), Refusal> {
         let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
         let token = bearer.and_then(|b| b.split_once(' ')).filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
-        match token.and_then(|(_, token)| self.tokens().right(token, ods, Clock::System.now())) {
+        match token.and_then(|(_, token)| self.tokens().right(token, ods, self.clock.now())) {
             Some(right) if right >= needed => Ok(()),
             Some(_) => {
                 let text = "This token only reads.";
@@ -221,7 +225,7 @@ fn held(record: &Mutex<Record>) -> MutexGuard<'_, Record> {
 }
 
 /// Adds the seeded patients that the record does not have yet.
-fn register(record: &mut Record, practice: &PracticeSeed) -> io::Result<()> {
+fn register(record: &mut Record, practice: &PracticeSeed, now: DateTime<Utc>) -> io::Result<()> {
     for patient in &practice.patients {
         let change = Change {
             at: "Patient".to_owned(),
@@ -236,7 +240,7 @@ fn register(record: &mut Record, practice: &PracticeSeed) -> io::Result<()> {
                 "birthDate": patient.birth_date,
             }),
         };
-        make(record, vec![change], Clock::System.now()).map_err(|refusal| io::Error::other(refusal.issue.text))?;
+        make(record, vec![change], now).map_err(|refusal| io::Error::other(refusal.issue.text))?;
     }
     Ok(())
 }

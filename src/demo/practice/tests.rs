@@ -101,6 +101,7 @@ async fn open(folder: &Path, jwks_url: &str) -> StandIn {
         ],
         client_jwks_url: jwks_url.to_owned(),
         accepted_client_id: "livewell".to_owned(),
+        clock: Clock::System,
     };
     StandIn::start(listener, folder.to_owned(), settings).await.unwrap()
 }

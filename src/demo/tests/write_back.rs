@@ -42,6 +42,7 @@ impl Practice {
             practices: vec![PracticeSeed { ods: ODS.into(), patients: vec![person] }],
             client_jwks_url,
             accepted_client_id: "livewell".into(),
+            clock: Clock::System,
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let stand_in = StandIn::start(listener, folder.path().to_owned(), settings).await.unwrap();
