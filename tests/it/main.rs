@@ -5,6 +5,8 @@ mod broken_on_purpose;
 mod edge;
 mod layering;
 mod log;
+mod metadata;
+mod oracle;
 mod r4_tables;
 mod readme;
 mod settings;
