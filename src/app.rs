@@ -1,7 +1,7 @@
 //! Wiring: from a configuration to a running service.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,10 +13,11 @@ use tokio_util::task::TaskTracker;
 
 use crate::api::edge::{self, EdgeSettings};
 use crate::api::serve::{self, ServeSettings};
-use crate::api::{self, Doors, PageSeal};
+use crate::api::{self, Claims, Doors, PageSeal};
 use crate::auth::role::RoleMap;
 use crate::auth::tokens::TokenEndpoint;
-use crate::config::{self, Config, NhsNumberPolicy, PamCutOffs};
+use crate::config::{self, Config, NhsNumberPolicy, PamCutOffs, ProfileMode};
+use crate::fhir::check::Profiles;
 use crate::fhir::codec::{Limits, read_json, read_xml};
 use crate::fhir::codes::CodeTable;
 use crate::fhir::nhs_number::Checking;
@@ -140,9 +141,11 @@ async fn kept_key(store: &Store, clock: &Clock) -> Result<String, StartError> {
         return Ok(pem);
     }
     let pem = ServiceKey::generate_pem().map_err(|e| StartError::Key(e.to_string()))?;
-    tx.insert_service_key("signing", &pem, clock.now().into()).await?;
+    let first = tx.insert_service_key("signing", &pem, clock.now().into()).await?;
+    // Another instance that starts at the same time may have been first: its key is then everyone's.
+    let kept = if first { Some(pem) } else { tx.service_key().await? };
     tx.commit().await?;
-    Ok(pem)
+    kept.ok_or_else(|| StartError::Key("it was removed from the database while the service started.".to_owned()))
 }
 
 /// Starts the service on a listener.
@@ -180,6 +183,7 @@ pub async fn start(config: &Config, clock: Clock, listener: TcpListener) -> Resu
             audience: format!("{}/oauth/token", house.base_url),
             lifetime: chrono::Duration::seconds(i64::try_from(config.auth.token_seconds).unwrap_or(300)),
         },
+        profiles: claims(config)?,
         roles: roles(config)?,
         limits: limits(config),
         jwks,
@@ -193,6 +197,36 @@ pub async fn start(config: &Config, clock: Clock, listener: TcpListener) -> Resu
     let served = tokio::spawn(serve::serve(listener, app, serving, stop.clone().cancelled_owned()));
     tracing::info!(address = %address, "serving");
     Ok(Running { address, store, house, stop, served, work })
+}
+
+/// The profiles a resource may claim: the embedded ones, and every definition in the profiles folder.
+pub fn claims(config: &Config) -> Result<Claims, StartError> {
+    let mut definitions = profiles::resources();
+    for path in config.profiles.dir.as_deref().map(json_files).transpose()?.unwrap_or_default() {
+        let said = |why: &dyn std::fmt::Display| StartError::Profiles(format!("{}: {why}", path.display()));
+        let text = std::fs::read(&path).map_err(|e| said(&e))?;
+        if let Ok(resource) = read_json(&text, &Limits::default()) {
+            definitions.push(resource);
+        }
+    }
+    let enforced = config.profiles.mode == ProfileMode::Enforce;
+    Ok(Claims { known: Profiles::from_resources(definitions), enforced })
+}
+
+/// The JSON files of a folder and the folders in it.
+fn json_files(folder: &Path) -> Result<Vec<PathBuf>, StartError> {
+    let said = |e: std::io::Error| StartError::Profiles(format!("{}: {e}", folder.display()));
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(said)? {
+        let path = entry.map_err(said)?.path();
+        if path.is_dir() {
+            files.extend(json_files(&path)?);
+        } else if path.extension().is_some_and(|extension| extension == "json") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
 }
 
 fn roles(config: &Config) -> Result<RoleMap, StartError> {

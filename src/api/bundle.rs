@@ -13,11 +13,11 @@ use super::state::{Call, State};
 use super::types::served;
 use crate::auth::scope::Interaction;
 use crate::fhir::{Invalid, Issue, IssueCode, Resource, path};
-use crate::workflow::{self, Entry, Method, Submission, response_bundle, submit};
+use crate::workflow::{self, Entry, Method, Submission, response_bundle, retrying, submit};
 
 /// `POST /fhir` (<https://hl7.org/fhir/R4/http.html#transaction>).
 pub(super) async fn transaction(Extract(doors): Extract<State>, call: Call, body: Bytes) -> Result<Response, Error> {
-    let bundle = read(&call.headers, &body, &doors.limits)?;
+    let (bundle, _) = read(&call.headers, &body, &doors)?;
     if bundle.kind() != "Bundle" {
         let text = "The base URL takes a Bundle. Send a single resource to the URL of its type.";
         return Err(refused(IssueCode::Invalid, "resourceType", text));
@@ -33,7 +33,8 @@ pub(super) async fn transaction(Extract(doors): Extract<State>, call: Call, body
     let entries = bundle.value().get("entry").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     let entries = entries.iter().enumerate().map(|(at, e)| entry(&call, at, e)).collect::<Result<Vec<_>, _>>()?;
     let submission = Submission { entries, bundle: true, key: idempotency_key(&call)? };
-    let answer = submit(&doors.store, &doors.house, &call.actor, call.now, &call.request_id, submission).await?;
+    let answer =
+        retrying(|| submit(&doors.store, &doors.house, &call.actor, call.now, &call.request_id, &submission)).await?;
     doors.wake.notify_one();
     match answer.again {
         Some(first) => Ok(call.format.stored(StatusCode::OK, first)),

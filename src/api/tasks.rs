@@ -12,8 +12,8 @@ use super::format::read;
 use super::resources::written_answer;
 use super::state::{Call, State};
 use crate::auth::scope::Interaction;
-use crate::fhir::{Invalid, Issue, IssueCode, Resource, path};
-use crate::workflow::{self, Completion, Work};
+use crate::fhir::{Invalid, Issue, IssueCode, path};
+use crate::workflow::{self, Completion, Work, retrying};
 
 /// `POST /fhir/Task/$claim-next`.
 pub(super) async fn claim_next(Extract(doors): Extract<State>, call: Call, body: Bytes) -> Result<Response, Error> {
@@ -27,9 +27,10 @@ pub(super) async fn claim_next(Extract(doors): Extract<State>, call: Call, body:
         key: idempotency_key(&call)?,
     };
     let claimed =
-        workflow::claim_next(&doors.store, &doors.house, &call.actor, call.now, &call.request_id, &work).await?;
+        retrying(|| workflow::claim_next(&doors.store, &doors.house, &call.actor, call.now, &call.request_id, &work))
+            .await?;
     Ok(match claimed {
-        Some(task) => written_answer(&call, StatusCode::OK, task),
+        Some(task) => written_answer(&call, StatusCode::OK, task, Vec::new()),
         None => StatusCode::NO_CONTENT.into_response(),
     })
 }
@@ -43,8 +44,9 @@ pub(super) async fn claim(
     call.may("Task", Interaction::Update)?;
     let version = if_match(&call)?;
     let task =
-        workflow::claim(&doors.store, &doors.house, &call.actor, call.now, &call.request_id, &id, version).await?;
-    Ok(written_answer(&call, StatusCode::OK, task))
+        retrying(|| workflow::claim(&doors.store, &doors.house, &call.actor, call.now, &call.request_id, &id, version))
+            .await?;
+    Ok(written_answer(&call, StatusCode::OK, task, Vec::new()))
 }
 
 /// `POST /fhir/Task/{id}/$release`.
@@ -55,9 +57,11 @@ pub(super) async fn release(
 ) -> Result<Response, Error> {
     call.may("Task", Interaction::Update)?;
     let version = if_match(&call)?;
-    let task =
-        workflow::release(&doors.store, &doors.house, &call.actor, call.now, &call.request_id, &id, version).await?;
-    Ok(written_answer(&call, StatusCode::OK, task))
+    let task = retrying(|| {
+        workflow::release(&doors.store, &doors.house, &call.actor, call.now, &call.request_id, &id, version)
+    })
+    .await?;
+    Ok(written_answer(&call, StatusCode::OK, task, Vec::new()))
 }
 
 /// `POST /fhir/Task/{id}/$complete`.
@@ -72,19 +76,11 @@ pub(super) async fn complete(
     let outcome = parameters.code("outcome")?.ok_or_else(|| missing("outcome", "valueCode, an outcome of the step"))?;
     let completion = Completion { outcome, outputs: parameters.references("output")?, note: parameters.text("note") };
     let version = if_match(&call)?;
-    let task = workflow::complete(
-        &doors.store,
-        &doors.house,
-        &call.actor,
-        call.now,
-        &call.request_id,
-        &id,
-        completion,
-        version,
-    )
-    .await?;
+    let (store, house, actor, request) = (&doors.store, &doors.house, &call.actor, &call.request_id);
+    let task =
+        retrying(|| workflow::complete(store, house, actor, call.now, request, &id, &completion, version)).await?;
     doors.wake.notify_one();
-    Ok(written_answer(&call, StatusCode::OK, task))
+    Ok(written_answer(&call, StatusCode::OK, task, Vec::new()))
 }
 
 /// `ServiceRequest/{id}/$status`.
@@ -102,7 +98,7 @@ pub(super) async fn status(
 struct Sent(Vec<Value>);
 
 fn parameters(call: &Call, doors: &State, body: &[u8]) -> Result<Sent, Error> {
-    let resource: Resource = read(&call.headers, body, &doors.limits)?;
+    let (resource, _) = read(&call.headers, body, doors)?;
     if resource.kind() != "Parameters" {
         let text = "This operation takes a Parameters resource.";
         return Err(Invalid::malformed(Issue::error(IssueCode::Invalid, "resourceType", text)).into());

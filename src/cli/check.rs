@@ -61,6 +61,9 @@ impl Report {
 }
 
 fn profiles(config: &Config, report: &mut Report) {
+    if let Err(why) = app::claims(config) {
+        return report.wrong(why);
+    }
     let house = match app::house(config, String::new()) {
         Ok(house) => house,
         Err(why) => return report.wrong(why),

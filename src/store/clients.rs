@@ -146,9 +146,16 @@ impl Tx {
         Ok(found.map(|(pem,)| pem))
     }
 
-    /// Keeps a key for the service to sign with.
-    pub async fn insert_service_key(&mut self, id: &str, pem: &str, now: At) -> Result<(), StoreError> {
-        sql!(self, execute, "insert into service_key (id, pem, created_at) values ($1, $2, $3)", id, pem, now)?;
-        Ok(())
+    /// Keeps a key for the service to sign with. False when there is one with this id.
+    pub async fn insert_service_key(&mut self, id: &str, pem: &str, now: At) -> Result<bool, StoreError> {
+        let inserted = sql!(
+            self,
+            execute,
+            "insert into service_key (id, pem, created_at) values ($1, $2, $3) on conflict do nothing",
+            id,
+            pem,
+            now
+        )?;
+        Ok(inserted == 1)
     }
 }

@@ -138,14 +138,15 @@ impl Tx {
                     and e.place < d.place and e.settled_at is null) order by d.due_at, d.id limit $3) \
                     returning id, practice, person, referral, place, items, author, state, why, failures, queued_at, created_at, due_at, attempts, \
                     lease, lease_until, settled_at",
-                postgres: "update delivery set lease = lease + 1, attempts = attempts + 1, lease_until = $1 \
-                    where lease_until <= $2 and id in (select d.id from delivery d \
+                postgres: "with next as materialized (select d.id from delivery d \
                     where d.settled_at is null and d.due_at <= $2 and d.lease_until <= $2 \
                     and not exists (select 1 from delivery e where e.practice = d.practice and e.person = d.person \
                     and e.place < d.place and e.settled_at is null) order by d.due_at, d.id limit $3 \
-                    for update skip locked) \
-                    returning id, practice, person, referral, place, items, author, state, why, failures, queued_at, created_at, due_at, attempts, \
-                    lease, lease_until, settled_at"
+                    for update of d skip locked) \
+                    update delivery set lease = lease + 1, attempts = attempts + 1, lease_until = $1 from next \
+                    where delivery.id = next.id and delivery.lease_until <= $2 \
+                    returning delivery.id, practice, person, referral, place, items, author, state, why, failures, queued_at, created_at, due_at, \
+                    attempts, lease, lease_until, settled_at"
             },
             until,
             now,

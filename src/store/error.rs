@@ -36,6 +36,18 @@ impl StoreError {
             _ => self.source().map_or_else(|| self.to_string(), |cause| format!("{self} ({cause})")),
         }
     }
+
+    /// Someone else was faster: the whole act, done again from its beginning, finds what they wrote.
+    pub fn is_race(&self) -> bool {
+        match self {
+            StoreError::Conflict => true,
+            // Serialization failure and deadlock of PostgreSQL.
+            StoreError::Unavailable(Some(sqlx::Error::Database(inner))) => {
+                matches!(inner.code().as_deref(), Some("40001" | "40P01"))
+            }
+            _ => false,
+        }
+    }
 }
 
 impl From<sqlx::Error> for StoreError {

@@ -67,7 +67,7 @@ impl Store {
     /// Opens the database a URL names: `sqlite:FILE`, or `postgres://...`. An SQLite file is made where there is none.
     pub async fn open(settings: &DatabaseSettings) -> Result<Store, StoreError> {
         if settings.url.starts_with("postgres:") || settings.url.starts_with("postgresql:") {
-            Ok(Store::Postgres(postgres::open(settings).await?))
+            Ok(Store::Postgres(postgres::open(settings)?))
         } else {
             Ok(Store::Sqlite(sqlite::Sqlite::open(settings).await?))
         }
@@ -77,7 +77,7 @@ impl Store {
     pub async fn migrate(&self) -> Result<(), StoreError> {
         match self {
             Store::Sqlite(sqlite) => sqlite.migrate(&MIGRATIONS).await,
-            Store::Postgres(pool) => Ok(MIGRATIONS.run_direct(None, &mut *pool.acquire().await?, false).await?),
+            Store::Postgres(pool) => postgres::migrate(pool, &MIGRATIONS).await,
         }
     }
 
@@ -113,7 +113,9 @@ impl Store {
     pub async fn read(&self) -> Result<Tx, StoreError> {
         let conn = match self {
             Store::Sqlite(sqlite) => Conn::SqliteRead(sqlite.read().await?),
-            Store::Postgres(pool) => Conn::Postgres(pool.begin().await?),
+            Store::Postgres(pool) => {
+                Conn::Postgres(postgres::begin(pool, "begin isolation level repeatable read read only").await?)
+            }
         };
         Ok(Tx { conn, failed: false })
     }
@@ -122,7 +124,7 @@ impl Store {
     pub async fn write(&self) -> Result<Tx, StoreError> {
         let conn = match self {
             Store::Sqlite(sqlite) => Conn::SqliteWrite(sqlite::Unit::begin(sqlite).await?),
-            Store::Postgres(pool) => Conn::Postgres(pool.begin().await?),
+            Store::Postgres(pool) => Conn::Postgres(postgres::begin(pool, "begin").await?),
         };
         Ok(Tx { conn, failed: false })
     }
@@ -140,6 +142,17 @@ impl Tx {
             Conn::SqliteWrite(unit) => unit.commit().await,
             Conn::Postgres(tx) => Ok(tx.commit().await?),
         }
+    }
+
+    /// Holds a name until this transaction ends; another that wants it waits. For what no version and no unique key
+    /// guards. On SQLite a writer is alone anyway.
+    pub async fn hold(&mut self, name: &str) -> Result<(), StoreError> {
+        if let Conn::Postgres(c) = &mut self.conn {
+            let held =
+                sqlx::query("select pg_advisory_xact_lock(hashtextextended($1, 0))").bind(name).execute(&mut **c).await;
+            self.note(held)?;
+        }
+        Ok(())
     }
 
     pub(crate) fn note<T>(&mut self, result: Result<T, sqlx::Error>) -> Result<T, StoreError> {

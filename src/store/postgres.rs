@@ -1,37 +1,123 @@
 //! PostgreSQL: its own concurrency, its own pool.
+//!
+//! Writers run at READ COMMITTED. What they build on is guarded by versions and unique keys, and by [`Tx::hold`] where
+//! neither can see the other; whoever loses a race is told so ([`StoreError::is_race`]) and does the whole act again.
 
 use std::str::FromStr;
 use std::time::Duration;
 
-use sqlx::PgPool;
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::migrate::{Migration, Migrator};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgPool, Postgres, SqlSafeStr, Transaction};
 
 use super::{DatabaseSettings, StoreError};
 
-pub(super) async fn open(settings: &DatabaseSettings) -> Result<PgPool, StoreError> {
-    let options = PgConnectOptions::from_str(&settings.url)?.application_name("livewell").options([
-        ("statement_timeout", "15s"),
-        ("lock_timeout", "5s"),
-        ("idle_in_transaction_session_timeout", "20s"),
-        ("synchronous_commit", "on"),
-    ]);
-    let pool = PgPoolOptions::new()
+/// The first release that is tried with this service.
+const OLDEST_VERSION: i32 = 15;
+
+/// How long a request waits for a connection before its caller is told to come back.
+const TURN: Duration = Duration::from_secs(5);
+
+/// A pool. Connects when it is first used: [`check_settings`] says whether it can.
+pub(super) fn open(settings: &DatabaseSettings) -> Result<PgPool, StoreError> {
+    let options = PgConnectOptions::from_str(&settings.url)?
+        .application_name("livewell")
+        .statement_cache_capacity(256)
+        .options([
+            ("statement_timeout", "15s"),
+            ("lock_timeout", "5s"),
+            ("idle_in_transaction_session_timeout", "20s"),
+            ("default_transaction_isolation", "read committed"),
+            ("default_transaction_read_only", "off"),
+        ])
+        .disable_statement_logging();
+    Ok(PgPoolOptions::new()
         .max_connections(settings.connections.max(1))
-        .acquire_timeout(Duration::from_secs(5))
+        .acquire_timeout(TURN)
         .max_lifetime(Duration::from_secs(30 * 60))
-        .connect_with(options)
-        .await?;
-    Ok(pool)
+        // Settings can change while the service runs: no connection without them is ever used.
+        .after_connect(|connection, _| Box::pin(async move { durable(connection).await.map_err(not_durable) }))
+        .connect_lazy_with(options))
 }
 
+/// Connects once, outside the pool, so that what is wrong is said at once and in words.
 pub(super) async fn check_settings(pool: &PgPool) -> Result<(), StoreError> {
-    for (setting, good) in [("fsync", "on"), ("full_page_writes", "on"), ("synchronous_commit", "on")] {
-        let found: String = sqlx::query_scalar("select current_setting($1)").bind(setting).fetch_one(pool).await?;
-        if found != good {
-            return Err(StoreError::Settings(format!(
-                "PostgreSQL: {setting} is {found}, and must be {good}, or what was acknowledged can be lost."
+    let mut connection = PgConnection::connect_with(&pool.connect_options()).await?;
+    durable(&mut connection).await?;
+    connection.close().await?;
+    Ok(())
+}
+
+fn not_durable(error: StoreError) -> sqlx::Error {
+    sqlx::Error::Configuration(Box::new(error))
+}
+
+async fn durable(connection: &mut PgConnection) -> Result<(), StoreError> {
+    let (version, encoding, fsync, pages, commit): (i32, String, String, String, String) = sqlx::query_as(
+        "select current_setting('server_version_num')::int / 10000, current_setting('server_encoding'), \
+         current_setting('fsync'), current_setting('full_page_writes'), current_setting('synchronous_commit')",
+    )
+    .fetch_one(connection)
+    .await?;
+    if version < OLDEST_VERSION {
+        return Err(wrong(format!("the server is version {version}; {OLDEST_VERSION} or later is needed")));
+    }
+    if encoding != "UTF8" {
+        return Err(wrong(format!(
+            "the database is in {encoding}, and must be in UTF8: create it with encoding 'UTF8'"
+        )));
+    }
+    for (setting, found, good) in [
+        ("fsync", fsync, &["on"][..]),
+        ("full_page_writes", pages, &["on"][..]),
+        ("synchronous_commit", commit, &["on", "remote_apply"][..]),
+    ] {
+        if !good.contains(&found.as_str()) {
+            return Err(wrong(format!(
+                "{setting} is {found}, and must be {}, or what was acknowledged can be lost. Set it for the server, \
+                 the database and the role, and start again",
+                good.join(" or ")
             )));
         }
     }
     Ok(())
+}
+
+fn wrong(text: String) -> StoreError {
+    StoreError::Settings(format!("PostgreSQL: {text}."))
+}
+
+/// Begins a transaction. In a task of its own, because a connection whose `begin` is dropped half way goes back to the
+/// pool inside an open transaction (transact-rs/sqlx 4385).
+pub(super) async fn begin(
+    pool: &PgPool,
+    statement: &'static str,
+) -> Result<Transaction<'static, Postgres>, StoreError> {
+    let pool = pool.clone();
+    let begun = tokio::spawn(async move { pool.begin_with(statement).await }).await;
+    Ok(begun.map_err(|_| StoreError::Unavailable(None))??)
+}
+
+/// Brings the schema up to date. Several that start at once take turns, which may take longer than a request may.
+pub(super) async fn migrate(pool: &PgPool, migrations: &Migrator) -> Result<(), StoreError> {
+    let options = pool.connect_options().as_ref().clone().options([("statement_timeout", "0"), ("lock_timeout", "0")]);
+    let mut connection = PgConnection::connect_with(&options).await?;
+    let ours = Migrator::with_migrations(migrations.iter().map(by_bytes).collect());
+    let done = ours.run_direct(None, &mut connection, false).await;
+    // Ends the session and with it the lock that migrating takes, also when it failed.
+    connection.close().await?;
+    Ok(done?)
+}
+
+/// The migration with text ordered and compared by its bytes, as SQLite does: ranges of names, pages by id and unique
+/// keys must not depend on the language a database was created with.
+fn by_bytes(migration: &Migration) -> Migration {
+    let sql = migration.sql.as_str().replace(" text", " text collate \"C\"");
+    Migration::new(
+        migration.version,
+        migration.description.clone(),
+        migration.migration_type,
+        AssertSqlSafe(sql).into_sql_str(),
+        migration.no_tx,
+    )
 }

@@ -1,5 +1,7 @@
 //! Referrals to us, the identifiers that make a resend a resend, and the spells they belong to.
 
+use std::collections::BTreeSet;
+
 use super::sql::Query;
 use super::{At, StoreError, Tx};
 
@@ -86,7 +88,7 @@ impl Tx {
         Ok(None)
     }
 
-    /// A new referral with its business identifiers.
+    /// A new referral with its business identifiers. [`StoreError::Conflict`] when someone sent it meanwhile.
     pub async fn insert_referral(
         &mut self,
         referral: &ReferralRow,
@@ -113,7 +115,8 @@ impl Tx {
             referral.received_at,
             referral.since
         )?;
-        self.insert_referral_identifiers(&referral.sender, &referral.id, identifiers).await
+        // A taken one must fail: two that send the same referral at once would otherwise both have sent it first.
+        self.add_identifiers(&referral.sender, &referral.id, identifiers, "").await
     }
 
     /// Further business identifiers of a referral; those it has stay.
@@ -123,14 +126,25 @@ impl Tx {
         referral: &str,
         identifiers: &[(String, String)],
     ) -> Result<(), StoreError> {
-        if identifiers.is_empty() {
+        self.add_identifiers(sender, referral, identifiers, " on conflict do nothing").await
+    }
+
+    async fn add_identifiers(
+        &mut self,
+        sender: &str,
+        referral: &str,
+        identifiers: &[(String, String)],
+        otherwise: &'static str,
+    ) -> Result<(), StoreError> {
+        let distinct: BTreeSet<_> = identifiers.iter().collect();
+        if distinct.is_empty() {
             return Ok(());
         }
         let mut query = Query::new("insert into referral_identifier (sender, system, value, referral) values ");
-        query.bind_rows(identifiers.iter().map(|(system, value)| {
+        query.bind_rows(distinct.into_iter().map(|(system, value)| {
             vec![sender.into(), system.as_str().into(), value.as_str().into(), referral.into()]
         }));
-        query.push(" on conflict do nothing");
+        query.push(otherwise);
         self.run(query).await?;
         Ok(())
     }

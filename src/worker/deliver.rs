@@ -11,7 +11,7 @@ use super::Worker;
 use crate::outbound::{PatientMatch, PracticeEndpoint, WriteBack};
 use crate::pathway::delivery::Verdict;
 use crate::store::Leased;
-use crate::workflow::{self, Actor, Attempted, Dispatch};
+use crate::workflow::{self, Actor, Attempted, Dispatch, retrying};
 
 /// How long a delivery is in one worker's hands. An attempt ends before that.
 const LEASE: chrono::Duration = chrono::Duration::seconds(90);
@@ -73,7 +73,7 @@ async fn one(worker: &Worker, leased: Leased) -> workflow::Result<()> {
     let (store, house) = (&worker.store, &*worker.house);
     let dispatch = match workflow::prepare(store, house, leased).await? {
         Ok(dispatch) => dispatch,
-        Err(leased) => return workflow::hold(store, worker.clock.now(), &leased).await,
+        Err(leased) => return retrying(|| workflow::hold(store, worker.clock.now(), &leased)).await,
     };
     let (at, began) = (worker.clock.now(), Instant::now());
     let leased = dispatch.leased.clone();
@@ -85,7 +85,8 @@ async fn one(worker: &Worker, leased: Leased) -> workflow::Result<()> {
     };
     let attempted = Attempted { verdict: &verdict, at, took: began.elapsed(), random: rand::random::<f64>() };
     let actor = Actor::service(&house.organization());
-    let kept = workflow::settle(store, house, &actor, worker.clock.now(), &leased, &job.outgoing, &attempted).await?;
+    let settled = || workflow::settle(store, house, &actor, worker.clock.now(), &leased, &job.outgoing, &attempted);
+    let kept = retrying(settled).await?;
     if !kept {
         tracing::warn!(
             delivery.id = leased.id,

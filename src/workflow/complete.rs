@@ -30,7 +30,7 @@ pub async fn complete(
     now: DateTime<Utc>,
     request_id: &str,
     id: &str,
-    completion: Completion,
+    completion: &Completion,
     if_match: Option<i64>,
 ) -> Result<Written> {
     let mut unit = Unit::begin(store, house, actor, now, request_id).await?;
@@ -43,8 +43,9 @@ pub async fn complete(
 }
 
 /// [`complete`] inside a unit of work.
-pub(super) async fn complete_in(unit: &mut Unit<'_>, id: &str, completion: Completion) -> Result<()> {
+pub(super) async fn complete_in(unit: &mut Unit<'_>, id: &str, completion: &Completion) -> Result<()> {
     let (row, mut task) = tasks::seen(unit, id).await?;
+    unit.hold_person(&row.person).await?;
     tasks::may_work_on(unit, &row)?;
     let house = unit.house;
     let step = house.plan.step(&row.code);
@@ -62,7 +63,7 @@ pub(super) async fn complete_in(unit: &mut Unit<'_>, id: &str, completion: Compl
     let outcome = follow.as_ref().map_or(completion.outcome.as_str(), |f| f.outcome.as_str());
     task.map_mut()
         .insert("businessStatus".to_owned(), json!({ "coding": [{ "system": TASK_OUTCOME, "code": outcome }] }));
-    let mut said: Vec<String> = completion.note.into_iter().collect();
+    let mut said: Vec<String> = completion.note.iter().cloned().collect();
     if let Some(follow) = &follow {
         said.extend(follow.warnings.iter().cloned());
     }
@@ -212,7 +213,8 @@ async fn move_on(unit: &mut Unit<'_>, referral: &ReferralRow, follow: &Follow, p
             } else {
                 "active"
             };
-            unit.tx.update_referral(&referral.id, state, "", &referral.digest, unit.now.into()).await?;
+            let since = if state == referral.state { referral.since } else { unit.now.into() };
+            unit.tx.update_referral(&referral.id, state, "", &referral.digest, since).await?;
             Ok(())
         }
     }

@@ -28,13 +28,14 @@ const NO_IDENTITY: &str = "no-identity";
 /// Queues what was recorded for the practice whose record hears of it. Without one, or without a way there, it is held
 /// and a co-ordinator is asked: nothing is dropped.
 pub(super) async fn queue(unit: &mut Unit<'_>, person: &str, referral: &str, items: Vec<DeliveryItem>) -> Result<()> {
+    unit.hold_person(person).await?;
     let Some(person) = unit.tx.person(person).await? else { return Ok(()) };
     let practice = practice_of(unit, &person, referral).await?;
     let why = if person.nhs_number.is_none() {
         NO_IDENTITY
     } else if practice.is_empty() {
         NO_PRACTICE
-    } else if endpoint(&mut unit.tx, &practice).await?.is_none() {
+    } else if has_no_route(unit, &practice).await? {
         NO_ENDPOINT
     } else {
         ""
@@ -64,6 +65,15 @@ pub(super) async fn queue(unit: &mut Unit<'_>, person: &str, referral: &str, ite
         }
         _ => Ok(()),
     }
+}
+
+/// Whether there is no way to a practice. Looked at again once nobody can be loading one.
+async fn has_no_route(unit: &mut Unit<'_>, practice: &str) -> Result<bool> {
+    if endpoint(&mut unit.tx, practice).await?.is_some() {
+        return Ok(false);
+    }
+    unit.hold_practice(practice).await?;
+    Ok(endpoint(&mut unit.tx, practice).await?.is_none())
 }
 
 async fn open_for_person(unit: &mut Unit<'_>, person: &PersonRow, code: &str) -> Result<bool> {
@@ -118,6 +128,7 @@ pub(super) async fn route_is_known(unit: &mut Unit<'_>, practice: &str) -> Resul
     if endpoint(&mut unit.tx, practice).await?.is_none() {
         return Ok(());
     }
+    unit.hold_practice(practice).await?;
     for waiting in unit.tx.waiting_deliveries(practice, "", NO_ENDPOINT).await? {
         unit.tx.release_delivery(&waiting.id, practice, unit.now.into()).await?;
     }

@@ -307,6 +307,7 @@ pub(super) async fn change_patient(unit: &mut Unit<'_>, sent: &Sent, mut patient
         ));
     }
     let facts = facts_of(unit, sent, &patient, "Patient").await?;
+    unit.hold_person(&id).await?;
     let mut person = unit.tx.person(&id).await?.ok_or(Error::NotFound)?;
     if let Some(number) = &facts.nhs_number {
         let other = unit.tx.person_by_nhs_number(number.as_str()).await?;

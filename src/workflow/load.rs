@@ -11,7 +11,7 @@ use crate::fhir::{IssueCode, Resource, index, index::IndexRow};
 use crate::store::{Belongs, Criterion, Page, Sight, Store};
 
 use super::submit::rewrite;
-use super::{Actor, Error, House, Result, Unit, deliver};
+use super::{Actor, Error, House, Result, Unit, deliver, retrying};
 
 /// The resource types of the directory.
 pub const DIRECTORY: [&str; 14] = [
@@ -66,27 +66,48 @@ pub async fn load(
     let mut loaded = Loaded::default();
     let mut done = 0;
     for some in placed.chunks(AT_ONCE) {
-        let mut unit = Unit::begin(store, house, actor, now, "load").await?;
-        for resource in some {
-            match keep(&mut unit, resource.clone()).await? {
-                Kept::Created => loaded.created += 1,
-                Kept::Changed => loaded.changed += 1,
-                Kept::Unchanged => loaded.unchanged += 1,
-            }
-        }
-        unit.commit().await?;
+        let kept = retrying(|| keep_all(store, house, actor, now, some)).await?;
+        loaded.created += kept.created;
+        loaded.changed += kept.changed;
+        loaded.unchanged += kept.unchanged;
         done += some.len();
         progress(done);
     }
     house.learn_organization(store).await?;
+    for some in placed.chunks(AT_ONCE) {
+        retrying(|| let_go(store, house, actor, now, some)).await?;
+    }
+    Ok(loaded)
+}
+
+async fn keep_all(
+    store: &Store,
+    house: &House,
+    actor: &Actor,
+    now: DateTime<Utc>,
+    resources: &[Resource],
+) -> Result<Loaded> {
     let mut unit = Unit::begin(store, house, actor, now, "load").await?;
-    for resource in &placed {
-        if let Some(ods) = resource.identifier(ODS) {
-            deliver::route_is_known(&mut unit, ods).await?;
+    let mut loaded = Loaded::default();
+    for resource in resources {
+        match keep(&mut unit, resource.clone()).await? {
+            Kept::Created => loaded.created += 1,
+            Kept::Changed => loaded.changed += 1,
+            Kept::Unchanged => loaded.unchanged += 1,
         }
     }
     unit.commit().await?;
     Ok(loaded)
+}
+
+/// Lets go what waited for a way to one of these practices.
+async fn let_go(store: &Store, house: &House, actor: &Actor, now: DateTime<Utc>, resources: &[Resource]) -> Result<()> {
+    let mut unit = Unit::begin(store, house, actor, now, "load").await?;
+    for ods in resources.iter().filter_map(|resource| resource.identifier(ODS)) {
+        deliver::route_is_known(&mut unit, ods).await?;
+    }
+    unit.commit().await?;
+    Ok(())
 }
 
 /// Gives each resource its id, and points references between them at the ids.

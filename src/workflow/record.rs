@@ -230,7 +230,8 @@ async fn begin_work(unit: &mut Unit<'_>, referral: &ReferralRow) -> Result<()> {
             tasks::apply(unit, row, seen.resource, Event::Start).await?;
         }
     }
-    if referral.state == "received" {
+    unit.hold_person(&referral.person).await?;
+    if unit.tx.referral(&referral.id).await?.is_some_and(|now| now.state == "received") {
         unit.tx.update_referral(&referral.id, "contacting", "", &referral.digest, unit.now.into()).await?;
     }
     Ok(())

@@ -37,6 +37,7 @@ pub(super) async fn refer(
         return resent(before, digest, expression);
     }
     let Identified { person, conflict } = subject_of(unit, sent, &request, expression).await?;
+    unit.hold_person(&person.id).await?;
     let id = request.id().unwrap_or_default().to_owned();
     if !is_referral(unit, sent, &request).await? {
         let belongs = Belongs { sender, person: person.id.clone(), referral: String::new() };

@@ -39,6 +39,7 @@ pub struct Entry {
 }
 
 /// What was sent, to be done all or nothing.
+#[derive(Clone)]
 pub struct Submission {
     pub entries: Vec<Entry>,
     /// It came as a transaction Bundle.
@@ -75,11 +76,11 @@ pub async fn submit(
     actor: &Actor,
     now: chrono::DateTime<chrono::Utc>,
     request_id: &str,
-    submission: Submission,
+    submission: &Submission,
 ) -> Result<Answer> {
     let mut unit = Unit::begin(store, house, actor, now, request_id).await?;
-    let digest = digest(&submission);
-    if let Some(answer) = answered_before(&mut unit, &submission, &digest).await? {
+    let digest = digest(submission);
+    if let Some(answer) = answered_before(&mut unit, submission, &digest).await? {
         return Ok(answer);
     }
     let mut work = Work::plan(&mut unit, submission).await?;
@@ -129,8 +130,8 @@ struct Work {
 }
 
 impl Work {
-    async fn plan(unit: &mut Unit<'_>, submission: Submission) -> Result<Work> {
-        let Submission { mut entries, bundle, key } = submission;
+    async fn plan(unit: &mut Unit<'_>, submission: &Submission) -> Result<Work> {
+        let Submission { mut entries, bundle, key } = submission.clone();
         let mut by_reference = HashMap::new();
         let mut found = HashMap::new();
         for (at, entry) in entries.iter_mut().enumerate() {
@@ -191,9 +192,7 @@ impl Work {
                 continue;
             }
             let entry = &self.entries[at];
-            if !self.bundle || entry.method == Method::Update {
-                self.current(unit, entry).await?;
-            }
+            self.current(unit, entry).await?;
             let act = act_for(unit, entry);
             let resource = entry.resource.clone();
             let reference = (resource.kind().to_owned(), resource.id().unwrap_or_default().to_owned());
@@ -422,6 +421,8 @@ async fn existing(unit: &mut Unit<'_>, kind: &str, criteria: &str, expression: &
         Some((system, value)) => (Some(system.to_owned()), value.to_owned()),
         None => (None, value),
     };
+    // No unique key keeps two from both finding nothing. The value alone: both may give the system, or only one.
+    unit.tx.hold(&format!("{kind} {value}")).await?;
     let words = Criterion::Words { param: param.to_owned(), any: vec![(value, system)], not: false };
     let sight = unit.actor.sight.clone();
     let found = unit.tx.search(kind, &[words], &sight, &Page { after: None, limit: 2 }).await?;

@@ -8,7 +8,7 @@ use crate::fhir::{IssueCode, Resource, path};
 use crate::pathway::plan::Step;
 use crate::pathway::referral::priority_rank;
 use crate::pathway::task::{Event, NotAllowed, TaskState};
-use crate::store::{At, Belongs, PersonRow, ReferralRow, Store, TaskRow};
+use crate::store::{At, Belongs, PersonRow, ReferralRow, Store, StoreError, TaskRow};
 
 use super::actor::Staff;
 use super::complete::{self, Completion};
@@ -209,16 +209,15 @@ pub(super) async fn apply(
 /// Writes a Task's new version; its row says the version already.
 pub(super) async fn save(unit: &mut Unit<'_>, row: TaskRow, task: Resource) -> Result<(TaskRow, Resource)> {
     if !unit.tx.update_task(&row).await? {
-        return Err(Error::Stale(format!("Task/{} was changed by someone else meanwhile. Read it again.", row.id)));
+        return Err(StoreError::Conflict.into());
     }
     unit.change(task.clone()).await?;
     Ok((row, task))
 }
 
 pub(super) fn state_of(row: &TaskRow) -> Result<TaskState> {
-    TaskState::from_parts(&row.status, (!row.owner.is_empty()).then_some(row.owner.as_str())).map_err(|why| {
-        Error::Store(crate::store::StoreError::Corrupt { table: "task", id: row.id.clone(), why: why.to_string() })
-    })
+    TaskState::from_parts(&row.status, (!row.owner.is_empty()).then_some(row.owner.as_str()))
+        .map_err(|why| Error::Store(StoreError::Corrupt { table: "task", id: row.id.clone(), why: why.to_string() }))
 }
 
 fn not_allowed(why: NotAllowed) -> Error {
@@ -279,7 +278,7 @@ pub(super) async fn change_task_in(unit: &mut Unit<'_>, wanted: Resource, if_mat
         let outcome = outcome_of(&wanted)?;
         let outputs = wanted.all("output.valueReference.reference").into_iter().filter_map(Value::as_str);
         let completion = Completion { outcome, outputs: outputs.map(str::to_owned).collect(), note: None };
-        return complete::complete_in(unit, &id, completion).await;
+        return complete::complete_in(unit, &id, &completion).await;
     }
     let (mut row, mut changed) = match event {
         Some(event) => apply(unit, row, task, event).await?,

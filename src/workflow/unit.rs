@@ -7,7 +7,7 @@ use uuid::Uuid;
 use crate::fhir::systems::REFERRAL_FLAG;
 use crate::fhir::when::instant;
 use crate::fhir::{Resource, index};
-use crate::store::{AuditRow, Belongs, Sight, Store, Stored, TaskRow, Tx};
+use crate::store::{AuditRow, Belongs, Sight, Store, StoreError, Stored, TaskRow, Tx};
 
 use super::{Actor, Error, House, Result};
 
@@ -20,6 +20,8 @@ pub struct Unit<'a> {
     pub now: DateTime<Utc>,
     pub request_id: &'a str,
     touched: Vec<Touched>,
+    /// What was read: type, id and version.
+    read: Vec<(String, String, i64)>,
     tasks: Vec<TaskRow>,
     audit: Vec<AuditRow>,
 }
@@ -60,12 +62,33 @@ impl<'a> Unit<'a> {
         request_id: &'a str,
     ) -> Result<Unit<'a>> {
         let tx = store.write().await?;
-        Ok(Unit { tx, house, actor, now, request_id, touched: Vec::new(), tasks: Vec::new(), audit: Vec::new() })
+        Ok(Unit {
+            tx,
+            house,
+            actor,
+            now,
+            request_id,
+            touched: Vec::new(),
+            read: Vec::new(),
+            tasks: Vec::new(),
+            audit: Vec::new(),
+        })
     }
 
     /// A new id. Ids grow with time, which keeps what belongs together together in the index.
     pub fn new_id() -> String {
         Uuid::now_v7().to_string()
+    }
+
+    /// Keeps others from what belongs to a person until this unit ends: their spell, their referrals and Tasks, what
+    /// goes to their practice. For acts that decide on several of these; to be taken before they are read.
+    pub async fn hold_person(&mut self, person: &str) -> Result<()> {
+        Ok(self.tx.hold(&format!("person {person}")).await?)
+    }
+
+    /// Keeps others from what waits for a way to a practice (ODS code).
+    pub async fn hold_practice(&mut self, practice: &str) -> Result<()> {
+        Ok(self.tx.hold(&format!("practice {practice}")).await?)
     }
 
     /// A resource that the caller may see, with this unit's own changes.
@@ -85,6 +108,7 @@ impl<'a> Unit<'a> {
         }
         match self.tx.resource(kind, id, sight).await? {
             Some(stored) if !stored.deleted => {
+                self.read.push((kind.to_owned(), id.to_owned(), stored.version));
                 Ok(Some(Seen { resource: stored.resource()?, belongs: stored.belongs(), version: stored.version }))
             }
             _ => Ok(None),
@@ -106,6 +130,10 @@ impl<'a> Unit<'a> {
             return Ok(());
         }
         let before = self.tx.resource(&kind, &id, &Sight::Everything).await?.ok_or(Error::NotFound)?;
+        // What this act decided on is another version: it has to decide again.
+        if self.read.iter().any(|(k, i, version)| *k == kind && *i == id && *version != before.version) {
+            return Err(StoreError::Conflict.into());
+        }
         let belongs = before.belongs();
         let version = before.version + 1;
         self.touched.push(Touched { before: Some(before), resource, belongs, version });
@@ -160,7 +188,7 @@ impl<'a> Unit<'a> {
                 }
                 Some(before) => {
                     if !self.tx.replace_resource(&stored).await? {
-                        return Err(Error::Stale(format!("{kind}/{id} was changed by someone else meanwhile.")));
+                        return Err(StoreError::Conflict.into());
                     }
                     let old = index::rows(&before.resource()?);
                     let gone: Vec<_> = old.iter().filter(|row| !found.contains(row)).cloned().collect();

@@ -19,6 +19,7 @@ pub(super) async fn change_referral(unit: &mut Unit<'_>, mut request: Resource, 
         ));
     }
     unit.audit("update", &format!("ServiceRequest/{id}"), &seen.belongs.person);
+    unit.hold_person(&seen.belongs.person).await?;
     let Some(referral) = unit.tx.referral(&id).await? else { return unit.change(request).await };
     keep_ours(&seen.resource, &mut request);
     if request.value().get("subject") != seen.resource.value().get("subject") {
