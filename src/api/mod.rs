@@ -57,8 +57,10 @@ pub fn router(doors: State) -> Router {
         // Doors that are planned and not built yet.
         .route("/fhir/$process-message", any(not_built))
         .route("/cds-services", any(not_built))
+        .route("/cds-services/", any(not_built))
         .route("/cds-services/{*rest}", any(not_built))
         .route("/app", any(not_built))
+        .route("/app/", any(not_built))
         .route("/app/{*rest}", any(not_built))
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)

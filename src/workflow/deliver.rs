@@ -95,7 +95,7 @@ async fn practice_of(unit: &mut Unit<'_>, person: &PersonRow, referral: &str) ->
 }
 
 /// The FHIR base of a practice: the address of an active Endpoint that its Organization names.
-async fn endpoint(tx: &mut Tx, practice: &str) -> Result<Option<String>> {
+pub(super) async fn endpoint(tx: &mut Tx, practice: &str) -> Result<Option<String>> {
     let Some(organization) = tx.directory_organization(practice).await? else { return Ok(None) };
     for reference in organization.all("endpoint.reference").into_iter().filter_map(Value::as_str) {
         let Some(id) = reference.strip_prefix("Endpoint/") else { continue };

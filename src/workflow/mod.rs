@@ -10,6 +10,7 @@ mod house;
 mod identify;
 mod keep;
 mod load;
+mod practices;
 mod record;
 mod refer;
 mod retry;
@@ -26,6 +27,7 @@ pub use deliver::{Attempted, Dispatch, Prepared, hold, lease, look_for_routes, n
 pub use error::{Error, Result};
 pub use house::{House, Rules};
 pub use load::{DIRECTORY, Loaded, load};
+pub use practices::{Served, practices};
 pub use retry::retrying;
 pub use status::status;
 pub use submit::{Answer, Entry, Method, Submission, response_bundle, submit};
