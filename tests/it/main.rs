@@ -6,9 +6,12 @@ mod edge;
 mod layering;
 mod log;
 mod r4_tables;
+mod referral;
+mod resending;
 mod settings;
 mod smoke;
 #[expect(dead_code, reason = "what a test needs of a service is here before every test is")]
 mod support;
 mod test_data;
 mod validation;
+mod withdrawal;
