@@ -47,7 +47,6 @@ pub enum StartError {
     Io(#[from] std::io::Error),
 }
 
-
 /// A service that is running.
 pub struct Running {
     pub address: SocketAddr,
