@@ -173,7 +173,10 @@ pub struct Dispatch {
 pub enum Prepared {
     Ready(Box<Dispatch>),
     /// It has no way to go any more.
-    Held { leased: Box<Leased>, why: &'static str },
+    Held {
+        leased: Box<Leased>,
+        why: &'static str,
+    },
 }
 
 /// Takes up to `limit` deliveries that are due, each for `lease` at most.

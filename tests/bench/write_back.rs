@@ -30,6 +30,7 @@ pub(crate) async fn write_back(folder: &Path, count: usize) -> Result<Measured, 
         gender: "female".to_owned(),
     });
     let settings = StandInSettings {
+        clock: livewell::time::Clock::System,
         practices: vec![PracticeSeed { ods: ods.clone(), patients: patients.collect() }],
         client_jwks_url: format!("http://{address}/.well-known/jwks.json"),
         accepted_client_id: "livewell".to_owned(),
