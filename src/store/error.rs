@@ -37,6 +37,11 @@ impl StoreError {
         }
     }
 
+    /// Doing it again later may succeed; what is corrupt stays so.
+    pub fn may_pass(&self) -> bool {
+        !matches!(self, StoreError::Corrupt { .. })
+    }
+
     /// Someone else was faster: the whole act, done again from its beginning, finds what they wrote.
     pub fn is_race(&self) -> bool {
         match self {

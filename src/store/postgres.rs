@@ -84,7 +84,7 @@ async fn durable(connection: &mut PgConnection) -> Result<(), StoreError> {
 }
 
 fn wrong(text: String) -> StoreError {
-    StoreError::Settings(format!("PostgreSQL: {text}."))
+    StoreError::Settings(format!("PostgreSQL: {text}"))
 }
 
 /// Begins a transaction. In a task of its own, because a connection whose `begin` is dropped half way goes back to the

@@ -70,7 +70,11 @@ impl Sqlite {
     pub(super) async fn migrate(&self, migrations: &Migrator) -> Result<(), StoreError> {
         let mut writer = self.writer.lock().await;
         // Not `run`: its future cannot be sent between threads ("implementation of Acquire is not general enough").
-        Ok(migrations.run_direct(None, &mut writer.connection, false).await?)
+        // In one transaction, begun as a writer: of several processes that start at once one migrates, and the others
+        // find it done. Killed half way, nothing of it is there.
+        let mut all = writer.connection.begin_with("begin immediate").await?;
+        migrations.run_direct(None, &mut *all, false).await?;
+        Ok(all.commit().await?)
     }
 
     pub(super) async fn check_settings(&self) -> Result<(), StoreError> {
@@ -95,7 +99,7 @@ impl Sqlite {
 }
 
 fn wrong(text: String) -> StoreError {
-    StoreError::Settings(format!("SQLite: {text}."))
+    StoreError::Settings(format!("SQLite: {text}"))
 }
 
 fn check_version(version: &str) -> Result<(), StoreError> {
@@ -168,16 +172,17 @@ impl Writer {
         if !self.unfinished {
             return Ok(());
         }
-        self.unfinished = false;
         let undone = async {
             sqlx::query("rollback to unit").execute(&mut self.connection).await?;
             sqlx::query("release unit").execute(&mut self.connection).await
         };
         if let Err(error) = undone.await {
             // SQLite gives the whole transaction up on a full disk or an I/O error: nothing in it is durable.
+            self.unfinished = false;
             self.give_up().await;
             return Err(error.into());
         }
+        self.unfinished = false;
         Ok(())
     }
 

@@ -23,7 +23,7 @@ mod withdraw;
 pub use actor::{Actor, Staff};
 pub use claim::{Work, claim, claim_next, release};
 pub use complete::{Completion, complete};
-pub use deliver::{Attempted, Dispatch, hold, lease, prepare, settle};
+pub use deliver::{Attempted, Dispatch, Prepared, hold, lease, look_for_routes, nothing_to_send, prepare, settle};
 pub use error::{Error, Result};
 pub use house::{House, Rules};
 pub use load::{DIRECTORY, Loaded, load};

@@ -35,11 +35,11 @@ mod tests {
     use super::*;
     use crate::store::StoreError;
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn an_act_that_lost_a_race_is_done_again_and_others_are_not() {
-        let tried = Cell::new(0);
+        let tried = &Cell::new(0);
         let act = |loses: u32| {
-            retrying(|| {
+            retrying(move || {
                 tried.update(|n| n + 1);
                 let lost = tried.get() <= loses;
                 async move { if lost { Err(StoreError::Conflict.into()) } else { Ok(()) } }

@@ -1,16 +1,22 @@
 //! The product from outside: HTTP in, database and practice out.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+#[macro_use]
+mod database;
+
 mod broken_on_purpose;
 mod edge;
+mod instances;
 mod layering;
 mod log;
 mod metadata;
 mod oracle;
 mod r4_tables;
+mod races;
 mod readme;
 mod settings;
 mod smoke;
+mod store;
 #[expect(dead_code, reason = "what a test needs of a service is here before every test is")]
 mod support;
 mod test_data;

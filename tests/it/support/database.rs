@@ -32,10 +32,8 @@ impl Database {
         }
         let server = std::env::var("TEST_POSTGRES_URL").ok().filter(|url| !url.is_empty())?;
         let name = format!("livewell_test_{}", uuid::Uuid::new_v4().simple());
-        on_server(&server, format!("create database {name}")).await;
-        let mut url = reqwest::Url::parse(&server).expect("TEST_POSTGRES_URL is a URL");
-        url.set_path(&name);
-        Some(Made { url: url.into(), server: Some((server, name)) })
+        let url = crate::database::copy(&server, &name).await;
+        Some(Made { url, server: Some((server, name)) })
     }
 }
 
