@@ -25,6 +25,11 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Doing it again later may succeed; what is corrupt stays so.
+    pub fn may_pass(&self) -> bool {
+        !matches!(self, StoreError::Corrupt { .. })
+    }
+
     /// The sentence with its cause, for whoever runs the service: it may name files, hosts and tables, and never a bound
     /// value.
     pub fn explained(&self) -> String {
@@ -35,11 +40,6 @@ impl StoreError {
             }
             _ => self.source().map_or_else(|| self.to_string(), |cause| format!("{self} ({cause})")),
         }
-    }
-
-    /// Doing it again later may succeed; what is corrupt stays so.
-    pub fn may_pass(&self) -> bool {
-        !matches!(self, StoreError::Corrupt { .. })
     }
 
     /// Someone else was faster: the whole act, done again from its beginning, finds what they wrote.

@@ -174,7 +174,7 @@ pub enum Prepared {
     Ready(Box<Dispatch>),
     /// It has no way to go any more.
     Held {
-        leased: Leased,
+        leased: Box<Leased>,
         why: &'static str,
     },
 }
