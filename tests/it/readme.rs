@@ -51,5 +51,6 @@ fn a_newcomer_can_paste_the_first_referral() {
     assert!(said.contains("\"value\":\"LW-"), "{said}");
     assert!(lines.contains(&"200"), "the resend is answered with the first: {said}");
     assert!(said.contains("\"owner\":{\"reference\":\"PractitionerRole/coach-north\""), "{said}");
-    assert!(said.contains("{\"name\":\"status\",\"valueCode\":\"accepted\"}"), "{said}");
+    let status = lines.iter().find(|line| line.starts_with("{\"resourceType\":\"Parameters\"")).unwrap();
+    assert!(status.contains("contact-patient") && status.contains("LW-"), "{status}");
 }
