@@ -117,6 +117,9 @@ pub struct DemoArgs {
     /// Folder for the demo's databases [default: a fresh folder among the system's temporary files]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
+    /// Keep the service's data here instead: sqlite:FILE or postgres://USER:PASSWORD@HOST/NAME
+    #[arg(long, value_name = "URL")]
+    pub database: Option<String>,
     /// Walk the loop on free ports and exit: 0 when every step worked, 1 when one failed
     #[arg(long)]
     pub once: bool,
