@@ -268,7 +268,7 @@ mod tests {
     #[test]
     fn the_demo_takes_port_8080_unless_told() {
         let Command::Demo(demo) = parse("livewell demo").unwrap() else { panic!("not the demo") };
-        assert_eq!(demo, DemoArgs { port: 8080, data: None, once: false });
+        assert_eq!(demo, DemoArgs { port: 8080, data: None, database: None, once: false });
         let Command::Demo(demo) = parse("livewell demo --once --data d").unwrap() else { panic!("not the demo") };
         assert!(demo.once && demo.data.is_some());
     }
