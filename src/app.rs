@@ -1,7 +1,7 @@
 //! Wiring: from a configuration to a running service.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,14 +13,15 @@ use tokio_util::task::TaskTracker;
 
 use crate::api::edge::{self, EdgeSettings};
 use crate::api::serve::{self, ServeSettings};
-use crate::api::{self, Doors, PageSeal};
+use crate::api::{self, Claims, Doors, PageSeal};
 use crate::auth::role::RoleMap;
 use crate::auth::tokens::TokenEndpoint;
-use crate::config::{self, Config, NhsNumberPolicy, PamCutOffs};
-use crate::fhir::codec::{Limits, read_json};
+use crate::config::{self, Config, NhsNumberPolicy, PamCutOffs, ProfileMode};
+use crate::fhir::check::Profiles;
+use crate::fhir::codec::{Limits, read_json, read_xml};
 use crate::fhir::codes::CodeTable;
 use crate::fhir::nhs_number::Checking;
-use crate::fhir::{Resource, profiles};
+use crate::fhir::{Resource, Severity, check, profiles};
 use crate::outbound::{Outbound, OutboundSettings, ServiceKey};
 use crate::pathway::pam::CutOffs;
 use crate::pathway::plan::Plan;
@@ -32,7 +33,7 @@ use crate::workflow::{self, Actor, House, Rules};
 /// Why the service cannot start. Each text says what is wrong and what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    #[error("The database cannot be used: {}. Check database.url.", with_causes(.0))]
+    #[error("The database cannot be used: {}. Check database.url.", .0.explained().trim_end_matches('.'))]
     Store(#[from] crate::store::StoreError),
     #[error("The profiles cannot be used: {0}")]
     Profiles(String),
@@ -44,11 +45,6 @@ pub enum StartError {
     Directory(#[from] workflow::Error),
     #[error("The address cannot be used: {0}")]
     Io(#[from] std::io::Error),
-}
-
-/// An error with what it came of: at start there is no patient data in it, and the one who reads it has to mend it.
-fn with_causes(error: &dyn std::error::Error) -> String {
-    std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 /// A service that is running.
@@ -187,6 +183,7 @@ pub async fn start(config: &Config, clock: Clock, listener: TcpListener) -> Resu
             audience: format!("{}/oauth/token", house.base_url),
             lifetime: chrono::Duration::seconds(i64::try_from(config.auth.token_seconds).unwrap_or(300)),
         },
+        profiles: claims(config)?,
         roles: roles(config)?,
         limits: limits(config),
         jwks,
@@ -200,6 +197,36 @@ pub async fn start(config: &Config, clock: Clock, listener: TcpListener) -> Resu
     let served = tokio::spawn(serve::serve(listener, app, serving, stop.clone().cancelled_owned()));
     tracing::info!(address = %address, "serving");
     Ok(Running { address, store, house, stop, served, work })
+}
+
+/// The profiles a resource may claim: the embedded ones, and every definition in the profiles folder.
+pub fn claims(config: &Config) -> Result<Claims, StartError> {
+    let mut definitions = profiles::resources();
+    for path in config.profiles.dir.as_deref().map(json_files).transpose()?.unwrap_or_default() {
+        let said = |why: &dyn std::fmt::Display| StartError::Profiles(format!("{}: {why}", path.display()));
+        let text = std::fs::read(&path).map_err(|e| said(&e))?;
+        if let Ok(resource) = read_json(&text, &Limits::default()) {
+            definitions.push(resource);
+        }
+    }
+    let enforced = config.profiles.mode == ProfileMode::Enforce;
+    Ok(Claims { known: Profiles::from_resources(definitions), enforced })
+}
+
+/// The JSON files of a folder and the folders in it.
+fn json_files(folder: &Path) -> Result<Vec<PathBuf>, StartError> {
+    let said = |e: std::io::Error| StartError::Profiles(format!("{}: {e}", folder.display()));
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(said)? {
+        let path = entry.map_err(said)?.path();
+        if path.is_dir() {
+            files.extend(json_files(&path)?);
+        } else if path.extension().is_some_and(|extension| extension == "json") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
 }
 
 fn roles(config: &Config) -> Result<RoleMap, StartError> {
@@ -220,31 +247,101 @@ async fn load_pathways(config: &Config, store: &Store, house: &House, clock: &Cl
     Ok(())
 }
 
-/// Resources of a FHIR Bundle, or of NDJSON, with the fullUrl each has.
+/// Resources of a FHIR Bundle (JSON or XML), of NDJSON, or the one resource that the text is, with the fullUrl each has.
+///
+/// # Errors
+/// What cannot be read, or is not valid R4: a sentence that names the line or the entry.
 pub fn directory_resources(text: &str, limits: &Limits) -> Result<Vec<(String, Resource)>, String> {
-    let said = |invalid: crate::fhir::Invalid| {
-        let issue = &invalid.issues[0];
-        format!("{}: {}", issue.expression.as_deref().unwrap_or("the file"), issue.text)
-    };
-    let Ok(first) = read_json(text.as_bytes(), limits) else {
-        let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
-        return lines
-            .map(|(at, line)| {
-                let resource =
-                    read_json(line.as_bytes(), limits).map_err(|e| format!("line {}: {}", at + 1, said(e)))?;
-                Ok((String::new(), resource))
-            })
-            .collect();
-    };
-    if first.kind() != "Bundle" {
-        return Ok(vec![(String::new(), first)]);
+    if text.trim().is_empty() {
+        return Err("the file is empty: load takes a FHIR Bundle, or one resource a line.".to_owned());
     }
-    let entries = first.value().get("entry").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-    entries
-        .iter()
-        .filter_map(|entry| {
-            Some((entry.get("fullUrl").and_then(Value::as_str).unwrap_or_default(), entry.get("resource")?))
+    let whole = match text.trim_start().starts_with('<') {
+        true => read_xml(text.as_bytes(), limits),
+        false => read_json(text.as_bytes(), limits),
+    };
+    match whole {
+        Ok(bundle) if bundle.kind() == "Bundle" => entries(&bundle),
+        Ok(resource) => Ok(vec![(String::new(), valid(resource)?)]),
+        Err(why) => lines(text, limits).unwrap_or_else(|| Err(said(&why))),
+    }
+}
+
+/// Each line a resource; none where the first line is not one, so that the text is no NDJSON.
+fn lines(text: &str, limits: &Limits) -> Option<Result<Vec<(String, Resource)>, String>> {
+    let mut lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()).peekable();
+    read_json(lines.peek()?.1.as_bytes(), limits).ok()?;
+    let resource = |(at, line): (usize, &str)| {
+        let read = read_json(line.as_bytes(), limits).map_err(|why| said(&why)).and_then(valid);
+        read.map(|resource| (String::new(), resource)).map_err(|why| format!("line {}: {why}", at + 1))
+    };
+    Some(lines.map(resource).collect())
+}
+
+fn entries(bundle: &Resource) -> Result<Vec<(String, Resource)>, String> {
+    let entries = bundle.value().get("entry").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let with_resource = entries.iter().enumerate().filter_map(|(at, entry)| Some((at, entry, entry.get("resource")?)));
+    with_resource
+        .map(|(at, entry, resource)| {
+            let url = entry.get("fullUrl").and_then(Value::as_str).unwrap_or_default();
+            let read = Resource::from_value(resource.clone()).map_err(|why| said(&why)).and_then(valid);
+            read.map(|resource| (url.to_owned(), resource)).map_err(|why| format!("entry[{at}]: {why}"))
         })
-        .map(|(url, resource)| Ok((url.to_owned(), Resource::from_value(resource.clone()).map_err(said)?)))
         .collect()
+}
+
+/// The resource, if it is valid R4.
+fn valid(resource: Resource) -> Result<Resource, String> {
+    match check::check(&resource, 1).into_iter().find(|issue| issue.severity == Severity::Error) {
+        Some(issue) => Err(told(&issue)),
+        None => Ok(resource),
+    }
+}
+
+fn said(invalid: &crate::fhir::Invalid) -> String {
+    invalid.issues.first().map(told).unwrap_or_default()
+}
+
+fn told(issue: &crate::fhir::Issue) -> String {
+    match &issue.expression {
+        Some(place) => format!("{place}: {}", issue.text),
+        None => issue.text.clone(),
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    fn refused(text: &str) -> String {
+        directory_resources(text, &Limits::default()).unwrap_err()
+    }
+
+    #[test]
+    fn a_file_is_a_bundle_a_resource_or_a_resource_a_line() {
+        let read = |text: &str| directory_resources(text, &Limits::default()).unwrap();
+        let one = r#"{"resourceType":"Organization","name":"A"}"#;
+        assert_eq!(read(one).len(), 1);
+        assert_eq!(read(&format!("{one}\n\n{one}\n")).len(), 2);
+        let bundle = format!(
+            r#"{{"resourceType":"Bundle","type":"collection","entry":[{{"fullUrl":"urn:x:1","resource":{one}}}]}}"#
+        );
+        assert_eq!(read(&bundle)[0].0, "urn:x:1");
+        assert_eq!(read(r#"<Organization xmlns="http://hl7.org/fhir"><name value="A"/></Organization>"#).len(), 1);
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_file_is_said_with_its_place() {
+        let good = r#"{"resourceType":"Organization","name":"A"}"#;
+        assert!(refused(" \n").contains("is empty"));
+        let said = refused(&format!("{good}\n{{\"resourceType\":\"Organization\",\"nme\":\"A\"}}"));
+        assert!(said.starts_with("line 2: Organization.nme"), "{said}");
+        let said = refused(
+            r#"{"resourceType":"Bundle","type":"collection","entry":[{"resource":{"resourceType":"Location","status":"open"}}]}"#,
+        );
+        assert!(said.starts_with("entry[0]: Location.status"), "{said}");
+        // Over several lines it is one document, and the line is the parser's.
+        let said = refused("{\n \"resourceType\": \"Organization\",\n \"name\": oops\n}");
+        assert!(!said.starts_with("line") && said.contains("line 3"), "{said}");
+    }
 }

@@ -127,7 +127,9 @@ impl Error {
     /// The answer, in the format the caller takes.
     pub(super) fn answer(&self, format: &Format) -> Response {
         let (status, issues) = table(self);
+        // What is not built is no failure: anyone can ask for it as often as they like.
         if status.is_server_error()
+            && status != StatusCode::NOT_IMPLEMENTED
             && let Error::Act(error) = self
         {
             let causes = causes(error);

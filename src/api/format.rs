@@ -1,13 +1,16 @@
 //! JSON and XML: what comes in, what goes out, and in which of the two.
 
 use axum::body::Body;
+use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::middleware::Next;
 use axum::response::Response;
 use serde_json::Value;
 
 use super::error::Error;
-use crate::fhir::codec::{Limits, read_json, read_xml, write_json, write_xml};
-use crate::fhir::{Invalid, InvalidKind, Resource, check};
+use super::state::Doors;
+use crate::fhir::codec::{read_json, read_xml, write_json, write_xml};
+use crate::fhir::{Invalid, InvalidKind, Issue, Resource, Severity, check};
 
 /// How an answer is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -18,6 +21,9 @@ pub(super) struct Format {
 
 const JSON: &str = "application/fhir+json";
 const XML: &str = "application/fhir+xml";
+
+/// Bytes of an OperationOutcome: 100 issues are far below.
+const LONGEST_REFUSAL: usize = 1024 * 1024;
 
 impl Format {
     /// What the caller takes: `_format` first, then `Accept`; JSON where both are open.
@@ -100,8 +106,34 @@ fn quality(range: &str) -> f32 {
     given.and_then(|q| q.parse().ok()).unwrap_or(1.0)
 }
 
-/// Reads a body as a resource and checks it against base R4. Every issue names its element.
-pub(super) fn read(headers: &HeaderMap, body: &[u8], limits: &Limits) -> Result<Resource, Error> {
+/// Writes a refusal in the format the caller takes: who reads XML reads errors in XML too.
+pub(super) async fn refusals_as_wanted(request: Request, next: Next) -> Response {
+    let query =
+        axum::extract::Query::<Vec<(String, String)>>::try_from_uri(request.uri()).map(|q| q.0).unwrap_or_default();
+    let wanted = Format::wanted(request.headers(), &query).unwrap_or_default();
+    let response = next.run(request).await;
+    let is_fhir = response.headers().get(header::CONTENT_TYPE).is_some_and(|media| media == JSON);
+    if !wanted.xml || !is_fhir || response.status().is_success() {
+        return response;
+    }
+    let (mut parts, body) = response.into_parts();
+    let bytes = axum::body::to_bytes(body, LONGEST_REFUSAL).await.unwrap_or_default();
+    let outcome = serde_json::from_slice(&bytes).ok().and_then(|value| Resource::from_value(value).ok());
+    match outcome.and_then(|outcome| write_xml(&outcome, wanted.pretty).ok()) {
+        Some(xml) => {
+            parts.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(XML));
+            parts.headers.remove(header::CONTENT_LENGTH);
+            Response::from_parts(parts, Body::from(xml))
+        }
+        None => Response::from_parts(parts, Body::from(bytes)),
+    }
+}
+
+/// Reads a body as a resource and checks it against base R4, then against the profiles that it claims. Every issue names
+/// its element. What a profile only warns of, and what it refuses where profiles are not enforced, comes back beside the
+/// resource.
+pub(super) fn read(headers: &HeaderMap, body: &[u8], doors: &Doors) -> Result<(Resource, Vec<Issue>), Error> {
+    let limits = &doors.limits;
     let sent = headers.get(header::CONTENT_TYPE).map(|v| v.to_str().unwrap_or_default());
     let xml = match sent {
         None => false,
@@ -113,5 +145,13 @@ pub(super) fn read(headers: &HeaderMap, body: &[u8], limits: &Limits) -> Result<
     };
     let resource = if xml { read_xml(body, limits)? } else { read_json(body, limits)? };
     let issues = check::check(&resource, limits.issues);
-    if issues.is_empty() { Ok(resource) } else { Err(Invalid { issues, kind: InvalidKind::Malformed }.into()) }
+    if !issues.is_empty() {
+        return Err(Invalid { issues, kind: InvalidKind::Malformed }.into());
+    }
+    let mut issues = doors.profiles.check(&resource, limits.issues);
+    if doors.profiles.enforced && issues.iter().any(|issue| issue.severity == Severity::Error) {
+        return Err(Invalid { issues, kind: InvalidKind::Unprocessable }.into());
+    }
+    issues.iter_mut().for_each(|issue| issue.severity = Severity::Warning);
+    Ok((resource, issues))
 }

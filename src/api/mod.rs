@@ -19,10 +19,11 @@ mod types;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::Method;
+use axum::middleware;
 use axum::routing::{any, get, post};
 
 pub use page::PageSeal;
-pub use state::{Doors, State};
+pub use state::{Claims, Doors, State};
 
 use error::Error;
 
@@ -56,11 +57,14 @@ pub fn router(doors: State) -> Router {
         // Doors that are planned and not built yet.
         .route("/fhir/$process-message", any(not_built))
         .route("/cds-services", any(not_built))
+        .route("/cds-services/", any(not_built))
         .route("/cds-services/{*rest}", any(not_built))
         .route("/app", any(not_built))
+        .route("/app/", any(not_built))
         .route("/app/{*rest}", any(not_built))
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
+        .layer(middleware::from_fn(format::refusals_as_wanted))
         // The edge holds the limit.
         .layer(DefaultBodyLimit::disable())
         .with_state(doors)

@@ -27,7 +27,7 @@ pub(super) async fn create(
 ) -> Result<Response, Error> {
     served(&kind)?;
     call.may(&kind, Interaction::Create)?;
-    let mut resource = read(&call.headers, &body, &doors.limits)?;
+    let (mut resource, warnings) = read(&call.headers, &body, &doors)?;
     of_type(&resource, &kind)?;
     resource.map_mut().shift_remove("id");
     let entry = Entry {
@@ -47,7 +47,7 @@ pub(super) async fn create(
         (Some(bundle), _) => Ok(call.format.stored(StatusCode::OK, bundle)),
         (None, Some(written)) => {
             let status = if written.created { StatusCode::CREATED } else { StatusCode::OK };
-            Ok(written_answer(&call, status, written))
+            Ok(written_answer(&call, status, written, warnings))
         }
         (None, None) => Err(workflow::Error::NotFound.into()),
     }
@@ -62,7 +62,7 @@ pub(super) async fn update(
 ) -> Result<Response, Error> {
     served(&kind)?;
     call.may(&kind, Interaction::Update)?;
-    let resource = read(&call.headers, &body, &doors.limits)?;
+    let (resource, warnings) = read(&call.headers, &body, &doors)?;
     of_type(&resource, &kind)?;
     if resource.id() != Some(id.as_str()) {
         return Err(Invalid::malformed(Issue::error(
@@ -86,7 +86,7 @@ pub(super) async fn update(
         retrying(|| submit(&doors.store, &doors.house, &call.actor, call.now, &call.request_id, &submission)).await?;
     doors.wake.notify_one();
     let written = answer.entries.into_iter().next().ok_or(workflow::Error::NotFound)?;
-    Ok(written_answer(&call, StatusCode::OK, written))
+    Ok(written_answer(&call, StatusCode::OK, written, warnings))
 }
 
 fn of_type(resource: &Resource, kind: &str) -> Result<(), Error> {
@@ -205,8 +205,9 @@ pub(super) fn etag(version: i64) -> String {
     format!("W/\"{version}\"")
 }
 
-/// The answer to something written: status, where it is, which version, and as much of it as is preferred.
-pub(super) fn written_answer(call: &Call, status: StatusCode, written: Written) -> Response {
+/// The answer to something written: status, where it is, which version, and as much of it as is preferred. What a
+/// profile warns of is said where an OperationOutcome is preferred.
+pub(super) fn written_answer(call: &Call, status: StatusCode, written: Written, warnings: Vec<Issue>) -> Response {
     let location = format!("{}/{}/{}/_history/{}", call.doors.fhir_base(), written.kind, written.id, written.version);
     let response = match preferred(call) {
         Return::Representation => call.format.stored(status, written.body),
@@ -214,7 +215,8 @@ pub(super) fn written_answer(call: &Call, status: StatusCode, written: Written) 
         Return::OperationOutcome => {
             let said = format!("{} is at version {}.", written.kind, written.version);
             let issue = Issue { severity: Severity::Information, ..Issue::general(IssueCode::Informational, said) };
-            call.format.value(status, &operation_outcome(&[issue]))
+            let said: Vec<Issue> = std::iter::once(issue).chain(warnings).collect();
+            call.format.value(status, &operation_outcome(&said))
         }
     };
     let mut response = tagged(response, written.version, written.updated_at);

@@ -12,7 +12,7 @@ use super::format::read;
 use super::resources::written_answer;
 use super::state::{Call, State};
 use crate::auth::scope::Interaction;
-use crate::fhir::{Invalid, Issue, IssueCode, Resource, path};
+use crate::fhir::{Invalid, Issue, IssueCode, path};
 use crate::workflow::{self, Completion, Work, retrying};
 
 /// `POST /fhir/Task/$claim-next`.
@@ -30,7 +30,7 @@ pub(super) async fn claim_next(Extract(doors): Extract<State>, call: Call, body:
         retrying(|| workflow::claim_next(&doors.store, &doors.house, &call.actor, call.now, &call.request_id, &work))
             .await?;
     Ok(match claimed {
-        Some(task) => written_answer(&call, StatusCode::OK, task),
+        Some(task) => written_answer(&call, StatusCode::OK, task, Vec::new()),
         None => StatusCode::NO_CONTENT.into_response(),
     })
 }
@@ -46,7 +46,7 @@ pub(super) async fn claim(
     let task =
         retrying(|| workflow::claim(&doors.store, &doors.house, &call.actor, call.now, &call.request_id, &id, version))
             .await?;
-    Ok(written_answer(&call, StatusCode::OK, task))
+    Ok(written_answer(&call, StatusCode::OK, task, Vec::new()))
 }
 
 /// `POST /fhir/Task/{id}/$release`.
@@ -61,7 +61,7 @@ pub(super) async fn release(
         workflow::release(&doors.store, &doors.house, &call.actor, call.now, &call.request_id, &id, version)
     })
     .await?;
-    Ok(written_answer(&call, StatusCode::OK, task))
+    Ok(written_answer(&call, StatusCode::OK, task, Vec::new()))
 }
 
 /// `POST /fhir/Task/{id}/$complete`.
@@ -80,7 +80,7 @@ pub(super) async fn complete(
     let task =
         retrying(|| workflow::complete(store, house, actor, call.now, request, &id, &completion, version)).await?;
     doors.wake.notify_one();
-    Ok(written_answer(&call, StatusCode::OK, task))
+    Ok(written_answer(&call, StatusCode::OK, task, Vec::new()))
 }
 
 /// `ServiceRequest/{id}/$status`.
@@ -98,7 +98,7 @@ pub(super) async fn status(
 struct Sent(Vec<Value>);
 
 fn parameters(call: &Call, doors: &State, body: &[u8]) -> Result<Sent, Error> {
-    let resource: Resource = read(&call.headers, body, &doors.limits)?;
+    let (resource, _) = read(&call.headers, body, doors)?;
     if resource.kind() != "Parameters" {
         let text = "This operation takes a Parameters resource.";
         return Err(Invalid::malformed(Issue::error(IssueCode::Invalid, "resourceType", text)).into());

@@ -1,13 +1,14 @@
 //! From a request's credentials to its caller.
 
 use chrono::{DateTime, Utc};
+use serde_json::Value;
 
 use super::acting::ActingPractitioner;
 use super::caller::{Caller, StaffMember, Standing};
 use super::role::RoleMap;
 use super::scope::Scopes;
 use super::token::{bearer, hash};
-use crate::fhir::Resource;
+use crate::fhir::{Resource, path};
 use crate::store::{Criterion, Page, Sight, Store, StoreError, Tx};
 
 /// Why a request has no caller.
@@ -54,7 +55,13 @@ pub async fn admit(
     } else if client.speaks_for_staff {
         match acting {
             Some(header) => Standing::Staff(acting_member(&mut tx, header, roles).await?),
-            None => Standing::Service,
+            None => {
+                return Err(NotAdmitted::Forbidden(
+                    "This client speaks for staff: name the acting person in NHSD-Requesting-Practitioner, as base64 of \
+                     their FHIR PractitionerRole."
+                        .to_owned(),
+                ));
+            }
         }
     } else {
         Standing::Service
@@ -100,14 +107,18 @@ async fn acting_member(tx: &mut Tx, header: &str, roles: &RoleMap) -> Result<Sta
 }
 
 fn active(role: &Resource) -> bool {
-    role.value().get("active").and_then(serde_json::Value::as_bool) != Some(false)
+    role.value().get("active").and_then(Value::as_bool) != Some(false)
 }
 
 fn as_member(role: &Resource, roles: &RoleMap) -> StaffMember {
-    let localities = role.all("location.reference").into_iter().filter_map(serde_json::Value::as_str);
+    // A place that cannot be told is kept as a place that nothing is in: it must not turn into all places.
+    let id = |place: &Value| {
+        let reference = path::text(place, "reference").unwrap_or_default();
+        reference.rsplit_once("Location/").map_or("unknown", |(_, id)| id).to_owned()
+    };
     StaffMember {
         practitioner_role: role.reference(),
         roles: roles.roles_of(role),
-        localities: localities.filter_map(|l| l.strip_prefix("Location/")).map(str::to_owned).collect(),
+        localities: role.all("location").into_iter().map(id).collect(),
     }
 }

@@ -110,17 +110,19 @@ impl TokenEndpoint {
                 return Ok(answer);
             }
         }
-        let fetched = self.fetch(&client.jwks_url, now).await?;
+        let old = kept.map(|(body, _)| body).unwrap_or_default();
+        let fetched = self.fetch(&client.jwks_url, old, now).await?;
         Ok(fetched.map_or(Err(BadAssertion::UnknownKey), |keys| verify(&keys)))
     }
 
-    /// Fetches a key set and keeps it; a failure is kept too, so that it is not tried again at once.
-    async fn fetch(&self, url: &str, now: DateTime<Utc>) -> Result<Option<KeySet>, StoreError> {
+    /// Fetches a key set and keeps it. After a failure the old one is kept, as if fetched now: it is not tried again at
+    /// once, and a client whose server is away for a while is not shut out.
+    async fn fetch(&self, url: &str, old: String, now: DateTime<Utc>) -> Result<Option<KeySet>, StoreError> {
         let body = match self.outbound.fetch_key_set(url).await {
             Ok(fetched) => fetched.document.to_string(),
             Err(error) => {
                 tracing::warn!(error = %error, "a client's key set could not be fetched");
-                String::new()
+                old
             }
         };
         let mut tx = self.store.write().await?;

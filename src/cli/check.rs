@@ -1,38 +1,40 @@
 //! `livewell check`: says what is wrong, a sentence each, and changes nothing of what is kept.
 
+use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
+
+use tokio::task::JoinSet;
 
 use super::Settings;
 use crate::app;
 use crate::config::Config;
-use crate::fhir::Resource;
+use crate::outbound::{Outbound, OutboundSettings, ServiceKey};
 use crate::store::{DatabaseSettings, Store};
+use crate::time::Clock;
+use crate::workflow::{self, Served};
 
-/// Checks configuration, profiles, database and directory.
+/// Practices asked at once for their SMART configuration.
+const ASKED_AT_ONCE: usize = 16;
+/// Practices named in one sentence.
+const NAMED: usize = 10;
+
+/// Checks configuration, keys, profiles, database and directory.
 pub(super) async fn check(settings: &Settings) -> ExitCode {
-    let config = match super::run::read(settings) {
-        Ok(config) => config,
-        Err(why) => {
-            eprintln!("wrong: {why}");
-            return ExitCode::FAILURE;
-        }
-    };
     let mut report = Report::default();
-    config.validate().into_iter().for_each(|wrong| report.wrong(wrong));
-    match app::house(&config, String::new()) {
-        Ok(house) => {
-            report.good(format!("pathway {} is readable", house.plan.canonical()));
-            for code in house.codes.unverified() {
-                report.warn(format!(
-                    "code {} ({} {}) is not verified: {}",
-                    code.name, code.system, code.code, code.source
-                ));
+    match super::run::read(settings) {
+        Err(why) => report.wrong(why),
+        Ok(config) => {
+            config.validate().into_iter().for_each(|wrong| report.wrong(wrong));
+            profiles(&config, &mut report);
+            signing_key(&config, &mut report);
+            // Opening what the settings do not mean could make a file.
+            if config.validate().is_empty() {
+                database(&config, &mut report).await;
             }
         }
-        Err(why) => report.wrong(why.to_string()),
     }
-    database(&config, &mut report).await;
-    println!("{} wrong, {} to look at", report.wrong, report.warnings);
+    say!("{} wrong, {} to look at", report.wrong, report.warnings);
     if report.wrong == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
@@ -44,42 +46,87 @@ struct Report {
 
 impl Report {
     fn good(&mut self, text: impl std::fmt::Display) {
-        println!("good:  {text}");
+        say!("good:  {text}");
     }
 
     fn warn(&mut self, text: impl std::fmt::Display) {
         self.warnings += 1;
-        println!("look:  {text}");
+        say!("look:  {text}");
     }
 
     fn wrong(&mut self, text: impl std::fmt::Display) {
         self.wrong += 1;
-        println!("wrong: {text}");
+        say!("wrong: {text}");
+    }
+}
+
+fn profiles(config: &Config, report: &mut Report) {
+    if let Err(why) = app::claims(config) {
+        return report.wrong(why);
+    }
+    let house = match app::house(config, String::new()) {
+        Ok(house) => house,
+        Err(why) => return report.wrong(why),
+    };
+    report.good(format!("pathway {} is readable", house.plan.canonical()));
+    let unverified: Vec<&str> = house.codes.unverified().map(|code| code.name.as_str()).collect();
+    if !unverified.is_empty() {
+        report.warn(format!(
+            "{} codes are not verified against a national source: {}. fhir-profiles/codes.json says what is known of \
+             each; a codes.json in profiles.dir replaces it",
+            unverified.len(),
+            unverified.join(", ")
+        ));
+    }
+}
+
+fn signing_key(config: &Config, report: &mut Report) {
+    let Some(path) = &config.auth.signing_key else { return };
+    let file = path.display();
+    match std::fs::read_to_string(path) {
+        Err(why) => report.wrong(format!("auth.signing_key: {file} cannot be read: {why}")),
+        Ok(pem) => match ServiceKey::from_pem(&pem) {
+            Err(why) => report.wrong(format!("auth.signing_key: {file}: {why}")),
+            Ok(key) => report.good(format!("the service signs with key {}", key.kid())),
+        },
     }
 }
 
 async fn database(config: &Config, report: &mut Report) {
     let url = &config.database.url;
-    if let Some(file) = url.0.strip_prefix("sqlite:").map(|f| f.trim_start_matches("//"))
-        && !std::path::Path::new(file.split('?').next().unwrap_or(file)).exists()
-    {
-        return report.warn(format!("the database {url} is not there yet; serve or migrate makes it"));
+    if let Some(file) = url.0.strip_prefix("sqlite:").map(|f| f.trim_start_matches("//")) {
+        let file = Path::new(file.split('?').next().unwrap_or(file));
+        let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
+        if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
+            return report.wrong(format!("the folder {} of the database is not there: make it", folder.display()));
+        }
+        if !file.exists() {
+            return report.warn(format!("the database {url} is not there yet: serve or migrate makes it"));
+        }
     }
     let store = match Store::open(&DatabaseSettings { url: url.0.clone(), ..Default::default() }).await {
         Ok(store) => store,
-        Err(why) => return report.wrong(format!("the database {url} cannot be opened: {why}")),
+        Err(why) => return report.wrong(format!("the database {url} cannot be opened: {}", why.explained())),
     };
     match store.check_settings().await {
         Ok(()) => report.good(format!("the database {url} is durable")),
-        Err(why) => report.wrong(why.to_string()),
+        Err(why) => return report.wrong(format!("the database {url}: {}", why.explained())),
+    }
+    match store.is_migrated().await {
+        Err(why) => return report.wrong(format!("the database {url}: {}", why.explained())),
+        Ok(false) => {
+            return report
+                .warn(format!("the database {url} is not of this release yet: serve or migrate brings it there"));
+        }
+        Ok(true) => {}
     }
     if let Err(why) = directory(&store, config, report).await {
-        report.wrong(format!("the directory cannot be read: {why}. Run livewell migrate."));
+        report.wrong(format!("the directory cannot be read: {why}"));
     }
 }
 
 /// Looks for what would make work wait: no organisation of our own, practices without a way to them.
-async fn directory(store: &Store, config: &Config, report: &mut Report) -> Result<(), crate::workflow::Error> {
+async fn directory(store: &Store, config: &Config, report: &mut Report) -> Result<(), workflow::Error> {
     let Ok(house) = app::house(config, String::new()) else { return Ok(()) };
     house.learn_organization(store).await?;
     match house.organization().as_str() {
@@ -88,25 +135,73 @@ async fn directory(store: &Store, config: &Config, report: &mut Report) -> Resul
         ),
         ods => report.good(format!("the Live Well organisation is {ods}")),
     }
-    let mut tx = store.read().await?;
-    let practices = tx.directory("OrganizationAffiliation").await?;
-    let names = practices.iter().filter_map(|a| a.text("participatingOrganization.reference"));
-    let mut unreachable = Vec::new();
-    let mut affiliated = 0;
-    for id in names.filter_map(|r| r.strip_prefix("Organization/")) {
-        affiliated += 1;
-        let organization: Option<Resource> = tx.directory_resource("Organization", id).await?;
-        if organization.is_none_or(|o| o.value().get("endpoint").is_none()) {
-            unreachable.push(id.to_owned());
+    let practices = workflow::practices(store).await?;
+    report.good(format!("{} practices are affiliated", practices.len()));
+    let (reached, unreached): (Vec<_>, Vec<_>) = practices.into_iter().partition(|p| p.address.is_some());
+    let without: Vec<String> = unreached.into_iter().map(name).collect();
+    told(report, &without, "have no active FHIR Endpoint, so that their write-back waits; load one for each");
+    ask(config, reached, report).await;
+    Ok(())
+}
+
+/// Asks each practice's FHIR address whether it publishes a SMART configuration.
+async fn ask(config: &Config, practices: Vec<Served>, report: &mut Report) {
+    let settings = OutboundSettings {
+        allow_private_addresses: config.delivery.allow_private_addresses,
+        request_timeout: std::time::Duration::from_secs(5),
+        ..OutboundSettings::default()
+    };
+    // Only public documents are read: nothing is signed, so any key will do.
+    let key = ServiceKey::generate_pem().and_then(|pem| ServiceKey::from_pem(&pem));
+    let outbound = match key {
+        Err(why) => return report.wrong(why),
+        Ok(key) => match Outbound::new(settings, Arc::new(key)) {
+            Err(why) => return report.wrong(why),
+            Ok(outbound) => Arc::new(outbound),
+        },
+    };
+    let (mut open, mut silent) = (Vec::new(), Vec::new());
+    let mut practices = practices.into_iter();
+    let mut asked = JoinSet::new();
+    loop {
+        while asked.len() < ASKED_AT_ONCE
+            && let Some(practice) = practices.next()
+        {
+            let outbound = Arc::clone(&outbound);
+            let now = Clock::System.now();
+            asked.spawn(async move {
+                let answer = outbound.publishes_smart(practice.address.as_deref().unwrap_or_default(), now).await;
+                (practice, answer)
+            });
+        }
+        match asked.join_next().await {
+            None => break,
+            Some(Ok((_, Ok(true)))) | Some(Err(_)) => {}
+            Some(Ok((practice, Ok(false)))) => open.push(name(practice)),
+            Some(Ok((practice, Err(why)))) => silent.push(format!("{} ({})", name(practice), why.code())),
         }
     }
-    report.good(format!("{affiliated} practices are affiliated"));
-    if !unreachable.is_empty() {
-        report.warn(format!(
-            "{} practices have no Endpoint, so their write-back is held: {}",
-            unreachable.len(),
-            unreachable.join(", ")
-        ));
+    told(report, &open, "publish no .well-known/smart-configuration, so that they are called without a token");
+    told(report, &silent, "cannot be called; check the address in their Endpoint");
+}
+
+/// One sentence for all practices of which the same is to be said.
+fn told(report: &mut Report, practices: &[String], what: &str) {
+    if practices.is_empty() {
+        return;
     }
-    Ok(())
+    let mut named = practices.to_vec();
+    named.sort_unstable();
+    named.dedup();
+    let more = named.len().saturating_sub(NAMED);
+    named.truncate(NAMED);
+    let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
+    report.warn(format!("practices that {what}: {}{rest}", named.join(", ")));
+}
+
+fn name(practice: Served) -> String {
+    match practice.ods.as_str() {
+        "" => format!("Organization/{} (no ODS code)", practice.organization),
+        _ => practice.ods,
+    }
 }

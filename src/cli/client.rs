@@ -6,6 +6,8 @@ use crate::app;
 use crate::auth::assertion::is_client_id;
 use crate::auth::key_set::KeySet;
 use crate::auth::scope::Scopes;
+use crate::config::is_ods;
+use crate::outbound::Guard;
 use crate::store::{ClientRow, Store};
 use crate::time::Clock;
 
@@ -26,16 +28,34 @@ pub(super) async fn client(command: ClientCommand) -> Result<(), Failed> {
 
 async fn add(args: &ClientAdd) -> Result<(), Failed> {
     let config = configured(&args.settings)?;
-    let row = registration(args)?;
+    let row = registration(args, config.delivery.allow_private_addresses)?;
     let store = app::open_store(&config).await.map_err(|e| e.to_string())?;
-    put(&store, &row).await.map_err(|e| e.to_string())?;
-    println!("{} may call for {} with {}", row.id, row.organization, row.scopes);
-    println!("token endpoint (aud of its assertions): {}/oauth/token", config.http.origin(config.http.listen));
+    put(&store, &row).await.map_err(|e| e.explained())?;
+    say!("{} may call for {} with {}", row.id, row.organization, row.scopes);
+    say!("token endpoint (aud of its assertions): {}/oauth/token", config.http.origin(config.http.listen));
+    for missing in not_in_directory(&store, &row).await.map_err(|e| e.explained())? {
+        say!("look: {missing} is not in the directory: livewell load puts it there.");
+    }
     Ok(())
 }
 
+/// What the registration names and the directory does not have. A client may come before its directory.
+async fn not_in_directory(store: &Store, row: &ClientRow) -> Result<Vec<String>, crate::store::StoreError> {
+    let mut tx = store.read().await?;
+    let mut missing = Vec::new();
+    if tx.directory_organization(&row.organization).await?.is_none() {
+        missing.push(format!("an Organization with the ODS code {}", row.organization));
+    }
+    if let Some(id) = row.staff.strip_prefix("PractitionerRole/")
+        && tx.directory_resource("PractitionerRole", id).await?.is_none()
+    {
+        missing.push(row.staff.clone());
+    }
+    Ok(missing)
+}
+
 /// What the options of `client add` mean, checked.
-fn registration(args: &ClientAdd) -> Result<ClientRow, Failed> {
+fn registration(args: &ClientAdd, private_addresses: bool) -> Result<ClientRow, Failed> {
     if !is_client_id(&args.id) {
         return Err("--id is 1 to 256 printable ASCII characters.".to_owned());
     }
@@ -43,18 +63,27 @@ fn registration(args: &ClientAdd) -> Result<ClientRow, Failed> {
     if scopes.is_empty() {
         return Err("--scope: name at least one, for example \"system/ServiceRequest.crus\".".to_owned());
     }
+    let organization = args.organization.trim().to_uppercase();
+    if !is_ods(&organization) {
+        return Err(format!("--organization {organization} is no ODS code: give 3 to 12 letters and digits."));
+    }
+    if let Some(url) = &args.jwks_url {
+        let guard = Guard { allow_private_addresses: private_addresses };
+        guard.check(url).map_err(|e| format!("--jwks-url: {e}"))?;
+    }
     let jwks = match &args.jwks {
         None => String::new(),
         Some(path) => {
             let text = std::fs::read_to_string(path).map_err(|e| format!("--jwks {}: {e}", path.display()))?;
-            let document = serde_json::from_str(&text).map_err(|e| format!("--jwks {}: {e}", path.display()))?;
+            let document = serde_json::from_str(&text)
+                .map_err(|e| format!("--jwks {} is no JSON: {e}. Give a JSON Web Key Set.", path.display()))?;
             KeySet::parse(&document).map_err(|e| format!("--jwks {}: {e}", path.display()))?;
             text
         }
     };
     Ok(ClientRow {
         id: args.id.clone(),
-        organization: args.organization.trim().to_uppercase(),
+        organization,
         scopes: scopes.to_string(),
         jwks,
         jwks_url: args.jwks_url.clone().unwrap_or_default(),
@@ -75,7 +104,7 @@ async fn list(store: &Store) -> Result<(), Failed> {
     let clients =
         async { store.read().await?.clients().await }.await.map_err(|e: crate::store::StoreError| e.to_string())?;
     if clients.is_empty() {
-        println!("No clients yet: register one with livewell client add.");
+        say!("No clients yet: register one with livewell client add.");
     }
     for client in clients {
         let standing = match (client.disabled_at, client.staff.as_str(), client.speaks_for_staff) {
@@ -84,7 +113,7 @@ async fn list(store: &Store) -> Result<(), Failed> {
             (None, "", false) => "system".to_owned(),
             (None, staff, _) => staff.to_owned(),
         };
-        println!("{:<24} {:<10} {:<32} {}", client.id, client.organization, standing, client.scopes);
+        say!("{:<24} {:<10} {:<32} {}", client.id, client.organization, standing, client.scopes);
     }
     Ok(())
 }
@@ -98,7 +127,7 @@ async fn disable(store: &Store, id: &str) -> Result<(), Failed> {
     };
     match done.await {
         Ok(true) => {
-            println!("{id} is shut out: its tokens stopped working now.");
+            say!("{id} is shut out: its tokens stopped working now.");
             Ok(())
         }
         Ok(false) => Err(format!("there is no client {id}; livewell client list shows who there is.")),

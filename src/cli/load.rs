@@ -23,7 +23,7 @@ pub(super) async fn load(args: &LoadArgs) -> Result<(), Failed> {
     let mut total = Loaded::default();
     for file in &args.files {
         let name = file.display();
-        let text = std::fs::read_to_string(file).map_err(|e| format!("{name}: {e}"))?;
+        let text = std::fs::read_to_string(file).map_err(|e| format!("{name} cannot be read: {e}."))?;
         let resources = app::directory_resources(&text, &limits).map_err(|e| format!("{name}: {e}"))?;
         let bar = ProgressBar::new(resources.len() as u64)
             .with_style(
@@ -37,13 +37,13 @@ pub(super) async fn load(args: &LoadArgs) -> Result<(), Failed> {
             workflow::load(&store, &house, &actor, now, resources, &mut |done| bar.set_position(done as u64)).await;
         bar.finish_and_clear();
         let loaded = loaded.map_err(|e| format!("{name}: {}", said(&e)))?;
-        println!("{name}: {} new, {} changed, {} unchanged", loaded.created, loaded.changed, loaded.unchanged);
+        say!("{name}: {} new, {} changed, {} unchanged", loaded.created, loaded.changed, loaded.unchanged);
         total.created += loaded.created;
         total.changed += loaded.changed;
         total.unchanged += loaded.unchanged;
     }
     if args.files.len() > 1 {
-        println!("in all: {} new, {} changed, {} unchanged", total.created, total.changed, total.unchanged);
+        say!("in all: {} new, {} changed, {} unchanged", total.created, total.changed, total.unchanged);
     }
     Ok(())
 }

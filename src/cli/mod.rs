@@ -1,5 +1,13 @@
 //! The command line: what can be asked of `livewell`, and how it is explained.
 
+/// Prints a line. A reader who has seen enough (`livewell check | head`) is no failure.
+macro_rules! say {
+    ($($said:tt)*) => {{
+        use std::io::Write;
+        let _ = writeln!(std::io::stdout(), $($said)*);
+    }};
+}
+
 mod check;
 mod client;
 mod demo;
@@ -49,20 +57,21 @@ pub enum Command {
     Migrate(Settings),
     /// Check configuration, database, keys and profiles, and say what is wrong, a sentence each
     ///
+    /// Also asks each practice's FHIR address whether it publishes a SMART configuration.
     /// Exits 0 when the service can start as configured, 1 when it cannot. Changes nothing.
     Check(Settings),
     /// Load FHIR Bundles or NDJSON of the directory: organisations, locations, endpoints, staff, services, pathways
     ///
-    /// Loading a file twice changes nothing.
+    /// A file is taken whole or, where something in it is not valid R4, not at all. Loading it twice changes nothing.
     #[command(after_help = "Example:\n  livewell load practices.json staff.ndjson")]
     Load(LoadArgs),
     /// Register who may call, list them, or shut one out
     #[command(subcommand, arg_required_else_help = true)]
     Client(ClientCommand),
-    /// Look after what leaves for practices and subscribers
+    /// Look after what leaves for practices and subscribers (not supported yet)
     #[command(subcommand, arg_required_else_help = true)]
     Delivery(DeliveryCommand),
-    /// Prove that the audit record is whole
+    /// Prove that the audit record is whole (not supported yet)
     #[command(subcommand, arg_required_else_help = true)]
     Audit(AuditCommand),
 }
@@ -128,7 +137,7 @@ pub struct DemoArgs {
 /// `livewell load`.
 #[derive(Debug, PartialEq, Args)]
 pub struct LoadArgs {
-    /// FHIR Bundles (.json) or one resource a line (.ndjson)
+    /// FHIR Bundles (JSON or XML), or one resource a line (NDJSON)
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
     #[command(flatten)]

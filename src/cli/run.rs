@@ -60,13 +60,13 @@ async fn serve(settings: &Settings) -> Result<(), Failed> {
         format!("{} cannot be listened on: {e}. Set http.listen to a free address.", config.http.listen)
     })?;
     let running = app::start(&config, Clock::System, listener).await.map_err(|e| e.to_string())?;
-    println!("livewell serves FHIR R4 at {}/fhir (Ctrl-C stops it)", running.house.base_url);
+    say!("livewell serves FHIR R4 at {}/fhir (Ctrl-C stops it)", running.house.base_url);
     running.until_asked_to_stop().await.map_err(|e| format!("the server ended: {e}"))
 }
 
 async fn migrate(settings: &Settings) -> Result<(), Failed> {
     let config = configured(settings)?;
     app::open_store(&config).await.map_err(|e| e.to_string())?;
-    println!("The database {} is up to date.", config.database.url);
+    say!("The database {} is up to date.", config.database.url);
     Ok(())
 }

@@ -10,7 +10,7 @@ use super::Config;
 /// Why the settings could not be read. Says the key, where it was set, and what is allowed.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    #[error("the configuration file {} cannot be read", path.display())]
+    #[error("the configuration file {} cannot be read: {source}", path.display())]
     Unreadable { path: PathBuf, source: std::io::Error },
     #[error("{} line {line}: {said}", path.display())]
     File { path: PathBuf, line: usize, said: String },
@@ -108,7 +108,11 @@ fn like(present: Option<&Value>, text: String) -> Result<Value, &'static str> {
 
 /// The error in one line.
 fn said(error: &toml::de::Error) -> String {
-    error.message().trim().replace('\n', "; ")
+    let said = error.message().trim().replace('\n', "; ");
+    match said.contains("socket address") {
+        true => format!("{said}: give address:port, such as 127.0.0.1:8080"),
+        false => said,
+    }
 }
 
 #[cfg(test)]
@@ -211,6 +215,7 @@ mod tests {
     #[test]
     fn a_missing_file_is_named() {
         let error = Config::load(Some(Path::new("/nowhere/livewell.toml")), std::iter::empty()).unwrap_err();
-        assert!(error.to_string().contains("/nowhere/livewell.toml"));
+        let said = error.to_string();
+        assert!(said.contains("/nowhere/livewell.toml") && said.contains("No such file"), "{said}");
     }
 }

@@ -15,6 +15,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 pub use load::{ConfigError, environment};
+pub(crate) use validate::is_ods;
 
 /// All settings.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
@@ -67,7 +68,8 @@ pub struct Http {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Service {
-    /// ODS code of the Live Well organisation. No default; without it no client counts as Live Well's own.
+    /// ODS code of the Live Well organisation. Default: the one that the loaded localities (Location) name in
+    /// `managingOrganization`. While there is neither, no client counts as Live Well's own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub organization: Option<String>,
 }
@@ -141,7 +143,9 @@ pub enum NhsNumberPolicy {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Profiles {
-    /// Folder whose files replace or add to the embedded ones, by canonical URL. No default: the embedded ones alone.
+    /// Folder laid out like `fhir-profiles/`: a file there (`codes.json`, `PlanDefinition/llwir.json`) replaces the
+    /// embedded one of that name, and definitions that are not among the embedded are added. No default: the embedded
+    /// ones alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dir: Option<PathBuf>,
     /// What becomes of a resource that is valid R4 but breaks a profile that it claims. Default `flag`.

@@ -81,7 +81,7 @@ fn range(wrong: &mut Vec<String>, key: &str, value: u64, least: u64, most: u64) 
 }
 
 /// Whether `code` has the shape of an ODS code: capital letters and digits, three or more.
-fn is_ods(code: &str) -> bool {
+pub(crate) fn is_ods(code: &str) -> bool {
     (3..=12).contains(&code.len()) && code.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit())
 }
 

@@ -79,6 +79,13 @@ impl Resource {
             .and_then(|i| i.get("value").and_then(Value::as_str))
     }
 
+    /// Whether `meta.tag` carries this flag of ours.
+    pub fn has_flag(&self, code: &str) -> bool {
+        self.all("meta.tag").into_iter().any(|tag| {
+            path::text(tag, "system") == Some(super::systems::REFERRAL_FLAG) && path::text(tag, "code") == Some(code)
+        })
+    }
+
     /// Whether a CodeableConcept (or list of them) at `dotted` carries this coding.
     pub fn has_coding(&self, dotted: &str, system: &str, code: &str) -> bool {
         self.all(&format!("{dotted}.coding")).into_iter().any(|c| {

@@ -41,7 +41,7 @@ impl Interval {
 
     fn of_time(text: &str) -> Option<Interval> {
         let seconds = text.get(..19).or(text.get(..16))?;
-        let zoned = text.len() > 19 && text[19..].contains(['Z', '+', '-']) || text.ends_with('Z');
+        let zoned = text.get(19..).is_some_and(|rest| rest.contains(['Z', '+', '-'])) || text.ends_with('Z');
         let full = match (zoned, text.len()) {
             (true, 17) => format!("{}:00Z", text.get(..16)?),
             (true, _) => text.to_owned(),
@@ -101,6 +101,7 @@ mod tests {
         assert_eq!(Interval::parse("2026-02-30"), None);
         assert_eq!(Interval::parse("never"), None);
         assert_eq!(Interval::parse("épinards de juin"), None);
+        assert_eq!(Interval::parse("2026-02-03T10:00ééé"), None);
     }
 
     #[test]

@@ -9,7 +9,8 @@ use reqwest::Url;
 use reqwest::header::HeaderValue;
 use serde_json::{Value, json};
 
-use super::fhir_rest::{PracticeEndpoint, under};
+use super::Outbound;
+use super::fhir_rest::{PracticeEndpoint, base_of, under};
 use super::service_key::ServiceKey;
 use super::wire::Wire;
 use crate::pathway::delivery::{Verdict, Why};
@@ -115,6 +116,21 @@ impl Tokens {
         }
         let body = answer.json().map_err(|why| Verdict::Retry { after: None, why })?;
         access(&body, now).ok_or(Verdict::Retry { after: None, why: Why::AnswerUnreadable })
+    }
+}
+
+impl Outbound {
+    /// Whether the practice whose FHIR base this is publishes a SMART configuration, so that it is called with a token.
+    ///
+    /// # Errors
+    /// Nobody answers there, or not with something that can be used; or the address is one that is not called.
+    pub async fn publishes_smart(&self, base: &str, now: DateTime<Utc>) -> Result<bool, Why> {
+        let base = self.wire.guard.check(base).map_err(|_| Why::AddressRefused)?;
+        match discover(&self.wire, &base_of(base), now).await {
+            Ok(found) => Ok(found.is_some()),
+            Err(Verdict::Retry { why, .. } | Verdict::Refused { why, .. } | Verdict::Unknown { why }) => Err(why),
+            Err(Verdict::Delivered { .. } | Verdict::NeedsPerson { .. }) => Err(Why::AnswerUnreadable),
+        }
     }
 }
 

@@ -220,24 +220,44 @@ impl Tx {
             .await
     }
 
-    /// Deliveries of a person or (with `person` '') of a practice that wait for a reason.
-    pub async fn waiting_deliveries(
-        &mut self,
-        practice: &str,
-        person: &str,
-        why: &str,
-    ) -> Result<Vec<DeliveryRow>, StoreError> {
+    /// Deliveries of a person or (with `person` '') of a practice that wait for something.
+    pub async fn waiting_deliveries(&mut self, practice: &str, person: &str) -> Result<Vec<DeliveryRow>, StoreError> {
         sql!(
             self,
             fetch_all,
             "select id, practice, person, referral, place, items, author, state, why, failures, queued_at, created_at, \
              due_at, attempts, lease, lease_until, settled_at from delivery where settled_at is null \
-             and state = 'no-route' and why = $3 and ((practice = $1 and $2 = '') or (person = $2 and $2 <> '')) \
-             order by place",
+             and state = 'no-route' and ((practice = $1 and $2 = '') or (person = $2 and $2 <> '')) order by place",
             practice,
-            person,
-            why
+            person
         )
+    }
+
+    /// The practices (ODS codes) that deliveries wait for because of `why`.
+    pub async fn practices_waited_for(&mut self, why: &str) -> Result<Vec<String>, StoreError> {
+        let found: Vec<(String,)> = sql!(
+            self,
+            fetch_all,
+            "select distinct practice from delivery where settled_at is null and state = 'no-route' and why = $1",
+            why
+        )?;
+        Ok(found.into_iter().map(|(practice,)| practice).collect())
+    }
+
+    /// Lets a delivery wait for something else, at the end of the order for the practice now known.
+    pub async fn hold_delivery(&mut self, id: &str, practice: &str, why: &str) -> Result<(), StoreError> {
+        sql!(
+            self,
+            execute,
+            "update delivery set why = $3, practice = $2, \
+             place = (select coalesce(max(d.place), 0) + 1 from delivery d where d.practice = $2 \
+             and d.person = delivery.person and d.id <> $1) \
+             where id = $1 and settled_at is null and state = 'no-route' and (why <> $3 or practice <> $2)",
+            id,
+            practice,
+            why
+        )?;
+        Ok(())
     }
 
     /// Lets a delivery that waited go, to the practice now known.

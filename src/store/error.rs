@@ -28,6 +28,23 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Doing it again later may succeed; what is corrupt stays so.
+    pub fn may_pass(&self) -> bool {
+        !matches!(self, StoreError::Corrupt { .. })
+    }
+
+    /// The sentence with its cause, for whoever runs the service: it may name files, hosts and tables, and never a bound
+    /// value.
+    pub fn explained(&self) -> String {
+        use std::error::Error as _;
+        match self {
+            StoreError::Migration(sqlx::migrate::MigrateError::VersionMissing(version)) => {
+                format!("its schema, version {version}, is of a later release: run that release, or a later one")
+            }
+            _ => self.source().map_or_else(|| self.to_string(), |cause| format!("{self} ({cause})")),
+        }
+    }
+
     /// Someone else was faster: the whole act, done again from its beginning, finds what they wrote.
     pub fn is_race(&self) -> bool {
         match self {

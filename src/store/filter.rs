@@ -9,7 +9,8 @@ pub enum Sight {
     Everything,
     /// People with a referral in one of these localities (Location ids), or in none.
     Localities(Vec<String>),
-    /// What this organisation (ODS) sent and what came of it, and people registered with it.
+    /// What this organisation (ODS) sent and what came of it, and people registered with it; never the words that a
+    /// person wrote for themselves.
     Practice(String),
     /// The directory only.
     Directory,
@@ -38,10 +39,14 @@ impl Sight {
             }
             Sight::Practice(organization) => {
                 query.push(" and ((r.person = '' and r.sender = '') or r.sender = ").bind(organization.as_str());
-                query
-                    .push(" or exists (select 1 from person p where p.id = r.person and p.practice = ")
-                    .bind(organization.as_str())
-                    .push("))");
+                // The person's own words (the Green Book) stay the person's.
+                query.push(
+                    " or (r.kind <> 'QuestionnaireResponse' and (exists (select 1 from referral f \
+                     where f.id = r.referral and r.referral <> '' and f.sender = ",
+                );
+                query.bind(organization.as_str());
+                query.push(") or exists (select 1 from person p where p.id = r.person and p.practice = ");
+                query.bind(organization.as_str()).push("))))");
             }
         }
     }

@@ -81,6 +81,26 @@ impl Store {
         }
     }
 
+    /// Whether the schema is this release's; false where [`Store::migrate`] has something to do. Changes nothing.
+    ///
+    /// # Errors
+    /// The schema is of a later release, or cannot be read.
+    pub async fn is_migrated(&self) -> Result<bool, StoreError> {
+        let mut tx = self.read().await?;
+        let applied: Result<Vec<(i64,)>, StoreError> =
+            sql!(tx, fetch_all, "select version from _sqlx_migrations where success order by version");
+        let applied = match applied {
+            // No such table.
+            Err(StoreError::Database(sqlx::Error::Database(_))) => return Ok(false),
+            applied => applied?,
+        };
+        let known: Vec<i64> = MIGRATIONS.iter().map(|migration| migration.version).collect();
+        match applied.iter().find(|(version,)| !known.contains(version)) {
+            Some((later,)) => Err(sqlx::migrate::MigrateError::VersionMissing(*later).into()),
+            None => Ok(applied.len() == known.len()),
+        }
+    }
+
     /// Reads the settings back on which durability rests; an error says which one is wrong.
     pub async fn check_settings(&self) -> Result<(), StoreError> {
         match self {

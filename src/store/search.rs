@@ -10,8 +10,8 @@ pub enum Criterion {
     Ids(Vec<String>),
     /// It is about one of these people (ids of our Patients).
     Persons(Vec<String>),
-    /// It came of one of these referrals.
-    Referrals(Vec<String>),
+    /// It came from one of these organisations (ODS); '' for the directory.
+    Senders(Vec<String>),
     /// A token, reference, name or URI: one of these (value, system) pairs, where no system means any.
     Words { param: String, any: Vec<(String, Option<String>)>, not: bool },
     /// A name that begins with one of these.
@@ -118,7 +118,13 @@ impl Criterion {
         match self {
             Criterion::Ids(ids) if !ids.is_empty() => list(query.push(" and r.id in "), ids),
             Criterion::Persons(ids) if !ids.is_empty() => list(query.push(" and r.person in "), ids),
-            Criterion::Referrals(ids) if !ids.is_empty() => list(query.push(" and r.referral in "), ids),
+            Criterion::Senders(senders) if !senders.is_empty() => list(query.push(" and r.sender in "), senders),
+            Criterion::Words { any, .. } if any.is_empty() => {
+                query.push(" and 1 = 0");
+            }
+            Criterion::Begins { any, .. } if any.is_empty() => {
+                query.push(" and 1 = 0");
+            }
             Criterion::Words { param, any, not } => {
                 query.push(if *not { " and r.id not in (" } else { " and r.id in (" });
                 query.push("select l.id from lookup l where l.kind = ").bind(kind);
@@ -165,7 +171,7 @@ impl Criterion {
             Criterion::LastUpdated(from, before) => {
                 query.push(" and r.updated_at >= ").bind(*from).push(" and r.updated_at < ").bind(*before);
             }
-            Criterion::Ids(_) | Criterion::Persons(_) | Criterion::Referrals(_) | Criterion::Nothing => {
+            Criterion::Ids(_) | Criterion::Persons(_) | Criterion::Senders(_) | Criterion::Nothing => {
                 query.push(" and 1 = 0");
             }
         }

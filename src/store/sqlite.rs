@@ -172,16 +172,17 @@ impl Writer {
         if !self.unfinished {
             return Ok(());
         }
-        self.unfinished = false;
         let undone = async {
             sqlx::query("rollback to unit").execute(&mut self.connection).await?;
             sqlx::query("release unit").execute(&mut self.connection).await
         };
         if let Err(error) = undone.await {
             // SQLite gives the whole transaction up on a full disk or an I/O error: nothing in it is durable.
+            self.unfinished = false;
             self.give_up().await;
             return Err(error.into());
         }
+        self.unfinished = false;
         Ok(())
     }
 

@@ -30,6 +30,8 @@ pub struct TaskRow {
     pub created_at: At,
     /// Neither done nor given up.
     pub open: bool,
+    /// Since when its clock is paused, 0 while it runs.
+    pub held_at: At,
 }
 
 /// What a caller asks the queue for.
@@ -67,17 +69,21 @@ pub struct TaskQuery {
 }
 
 const COLUMNS: &str = "t.id, t.version, t.status, t.code, t.role, t.locality, t.practice, t.owner, t.priority, t.ready, t.due, \
-     t.referral, t.person, t.created_at, t.open";
+     t.referral, t.person, t.created_at, t.open, t.held_at";
 
 impl Tx {
     /// Adds Tasks to the queue.
     pub async fn insert_tasks(&mut self, tasks: &[TaskRow]) -> Result<(), StoreError> {
-        if tasks.is_empty() {
-            return Ok(());
+        for some in tasks.chunks(500) {
+            self.insert_some_tasks(some).await?;
         }
+        Ok(())
+    }
+
+    async fn insert_some_tasks(&mut self, tasks: &[TaskRow]) -> Result<(), StoreError> {
         let mut query = Query::new(
             "insert into task (id, version, status, code, role, locality, practice, owner, priority, ready, due, referral, \
-             person, created_at, open) values ",
+             person, created_at, open, held_at) values ",
         );
         query.bind_rows(tasks.iter().map(|t| {
             vec![
@@ -96,6 +102,7 @@ impl Tx {
                 t.person.as_str().into(),
                 t.created_at.into(),
                 t.open.into(),
+                t.held_at.into(),
             ]
         }));
         self.run(query).await?;
@@ -108,20 +115,20 @@ impl Tx {
             self,
             fetch_optional,
             "select id, version, status, code, role, locality, practice, owner, priority, ready, due, referral, person, \
-             created_at, open from task where id = $1",
+             created_at, open, held_at from task where id = $1",
             id
         )
     }
 
-    /// Writes a Task's place in the queue, from version `task.version - 1`. False when it has moved meanwhile.
-    pub async fn update_task(&mut self, task: &TaskRow) -> Result<bool, StoreError> {
+    /// Writes a Task's place in the queue, from version `before`. False when it has moved meanwhile.
+    pub async fn update_task(&mut self, task: &TaskRow, before: i64) -> Result<bool, StoreError> {
         let changed = sql!(
             self,
             execute,
             "update task set version = $3, status = $4, owner = $5, priority = $6, due = $7, open = $8, \
-             locality = $9, role = $10 where id = $1 and version = $2",
+             locality = $9, role = $10, held_at = $11 where id = $1 and version = $2",
             &task.id,
-            task.version - 1,
+            before,
             task.version,
             &task.status,
             &task.owner,
@@ -129,7 +136,8 @@ impl Tx {
             task.due,
             task.open,
             &task.locality,
-            &task.role
+            &task.role,
+            task.held_at
         )?;
         Ok(changed == 1)
     }
@@ -169,9 +177,21 @@ impl Tx {
             self,
             fetch_all,
             "select id, version, status, code, role, locality, practice, owner, priority, ready, due, referral, person, \
-             created_at, open from task where referral = $1 and referral <> '' order by created_at, id",
+             created_at, open, held_at from task where referral = $1 and referral <> '' order by created_at, id",
             referral
         )
+    }
+
+    /// Whether an open Task with this code stands for a person.
+    pub async fn has_open_task_for_person(&mut self, person: &str, code: &str) -> Result<bool, StoreError> {
+        let found: (bool,) = sql!(
+            self,
+            fetch_one,
+            "select exists (select 1 from task where person = $1 and code = $2 and open)",
+            person,
+            code
+        )?;
+        Ok(found.0)
     }
 
     /// Whether an open Task with this code stands for a practice.
@@ -196,7 +216,7 @@ impl Tx {
     ) -> Result<Vec<(TaskRow, Stored)>, StoreError> {
         let mut query = Query::new(
             "select t.id, t.version, t.status, t.code, t.role, t.locality, t.practice, t.owner, t.priority, t.ready, t.due, \
-             t.referral, t.person, t.created_at, t.open, r.kind, r.updated_at, r.deleted, r.sender, r.body \
+             t.referral, t.person, t.created_at, t.open, t.held_at, r.kind, r.updated_at, r.deleted, r.sender, r.body \
              from task t join resource r on r.kind = 'Task' and r.id = t.id where not r.deleted",
         );
         wanted.restrict(&mut query);
@@ -220,7 +240,7 @@ impl Tx {
         sql!(
             self,
             fetch_all,
-            "select code, count(*), count(case when due < $1 then 1 end) from task where open group by code order by code",
+            "select code, count(*), count(case when held_at = 0 and due < $1 then 1 end) from task where open group by code order by code",
             now
         )
     }
@@ -285,10 +305,10 @@ impl TaskQuery {
             query.push(" and r.updated_at >= ").bind(*low).push(" and r.updated_at < ").bind(*high);
         }
         if let Some(now) = self.overdue_at {
-            query.push(" and t.open and t.due < ").bind(now);
+            query.push(" and t.open and t.held_at = 0 and t.due < ").bind(now);
         }
         if let Some(now) = self.not_overdue_at {
-            query.push(" and not (t.open and t.due < ").bind(now).push(")");
+            query.push(" and not (t.open and t.held_at = 0 and t.due < ").bind(now).push(")");
         }
     }
 }

@@ -3,15 +3,17 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use chrono::{DateTime, Utc};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::Worker;
 use crate::outbound::{PatientMatch, PracticeEndpoint, WriteBack};
-use crate::pathway::delivery::Verdict;
+use crate::pathway::delivery::{Verdict, Why};
+use crate::pathway::write_back::Outgoing;
 use crate::store::Leased;
-use crate::workflow::{self, Actor, Attempted, Dispatch, retrying};
+use crate::workflow::{self, Actor, Attempted, Dispatch, Prepared, retrying};
 
 /// How long a delivery is in one worker's hands. An attempt ends before that.
 const LEASE: chrono::Duration = chrono::Duration::seconds(90);
@@ -71,23 +73,39 @@ async fn free_hand(slots: &Arc<Semaphore>) -> OwnedSemaphorePermit {
 
 async fn one(worker: &Worker, leased: Leased) -> workflow::Result<()> {
     let (store, house) = (&worker.store, &*worker.house);
-    let dispatch = match workflow::prepare(store, house, leased).await? {
-        Ok(dispatch) => dispatch,
-        Err(leased) => return retrying(|| workflow::hold(store, worker.clock.now(), &leased)).await,
-    };
     let (at, began) = (worker.clock.now(), Instant::now());
-    let leased = dispatch.leased.clone();
-    let job = job(worker, dispatch);
-    let verdict = match job.outgoing.is_empty() {
-        // Consent lets nothing of it leave: there is nothing to write, and that is done.
-        true => Verdict::Delivered { receipts: Vec::new() },
-        false => worker.outbound.deliver(&job, at).await,
+    let dispatch = match workflow::prepare(store, house, leased.clone()).await {
+        Ok(Prepared::Ready(dispatch)) => *dispatch,
+        Ok(Prepared::Held { leased, why }) => return workflow::hold(store, house, at, &leased, why).await,
+        Err(workflow::Error::Store(why)) if why.may_pass() => return Err(why.into()),
+        Err(why) => {
+            // It would fail the same way for ever, with everything for this person waiting behind it.
+            tracing::error!(delivery.id = leased.id, error = %why, "a delivery cannot be put together; a person has to look");
+            let verdict = Verdict::Refused { why: Why::RequestNotMade, outcome: None };
+            return settle(worker, &leased, &[], &verdict, at, began).await;
+        }
     };
-    let attempted = Attempted { verdict: &verdict, at, took: began.elapsed(), random: rand::random::<f64>() };
+    let job = job(worker, dispatch);
+    if job.outgoing.is_empty() {
+        return workflow::nothing_to_send(store, worker.clock.now(), &leased).await;
+    }
+    let verdict = worker.outbound.deliver(&job, at).await;
+    settle(worker, &leased, &job.outgoing, &verdict, at, began).await
+}
+
+async fn settle(
+    worker: &Worker,
+    leased: &Leased,
+    sent: &[Outgoing],
+    verdict: &Verdict,
+    at: DateTime<Utc>,
+    began: Instant,
+) -> workflow::Result<()> {
+    let (store, house) = (&worker.store, &*worker.house);
+    let attempted = Attempted { verdict, at, took: began.elapsed(), random: rand::random::<f64>() };
     let actor = Actor::service(&house.organization());
-    let settled = || workflow::settle(store, house, &actor, worker.clock.now(), &leased, &job.outgoing, &attempted);
-    let kept = retrying(settled).await?;
-    if !kept {
+    let settle = || workflow::settle(store, house, &actor, worker.clock.now(), leased, sent, &attempted);
+    if !retrying(settle).await? {
         tracing::warn!(
             delivery.id = leased.id,
             "a lease was lost before its attempt was settled; the result is dropped"

@@ -1,4 +1,4 @@
-//! Forgets access tokens and used assertions that have expired.
+//! What is looked after now and then: expired credentials are forgotten, and what waited for the directory goes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,25 +6,27 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::Worker;
-use crate::store::StoreError;
+use crate::workflow;
 
-const EVERY: Duration = Duration::from_secs(60);
+const EVERY: Duration = Duration::from_secs(10);
 
-/// Tidies once a minute until stopped.
+/// Looks every ten seconds until stopped.
 pub(super) async fn tidy(worker: Arc<Worker>, stop: CancellationToken) {
     loop {
         tokio::select! {
             () = tokio::time::sleep(EVERY) => {}
             () = stop.cancelled() => return,
         }
-        if let Err(error) = forget(&worker).await {
-            tracing::warn!(error = %error, "expired credentials could not be forgotten; trying again in a minute");
+        if let Err(error) = look(&worker).await {
+            tracing::warn!(error = %error, "looking after what waits failed; trying again in ten seconds");
         }
     }
 }
 
-async fn forget(worker: &Worker) -> Result<(), StoreError> {
+async fn look(worker: &Worker) -> workflow::Result<()> {
+    worker.house.learn_organization(&worker.store).await?;
+    workflow::look_for_routes(&worker.store, &worker.house, worker.clock.now()).await?;
     let mut tx = worker.store.write().await?;
     tx.forget_expired_credentials(worker.clock.now().into()).await?;
-    tx.commit().await
+    Ok(tx.commit().await?)
 }

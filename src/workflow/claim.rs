@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
+use crate::fhir::IssueCode;
 use crate::pathway::task::Event;
 use crate::store::{Store, SubmissionRow, TaskRow, WorkOrder};
 
@@ -33,7 +34,7 @@ pub async fn claim_next(
     if let Some(key) = &work.key
         && let Some(before) = unit.tx.submission_by_key(&actor.client, key).await?
     {
-        return answered_before(&mut unit, &before.answer).await;
+        return answered_before(&mut unit, &before, &work.digest(&staff.reference)).await;
     }
     let co_ordinator = staff.roles.iter().any(|role| role == "co-ordinator");
     if !co_ordinator && !staff.roles.contains(&work.role) {
@@ -68,7 +69,7 @@ pub async fn claim_next(
             id: Unit::new_id(),
             client: actor.client.clone(),
             key: key.clone(),
-            digest: format!("$claim-next {} {:?} {:?}", work.role, work.locality, work.practice),
+            digest: work.digest(&staff.reference),
             status: 200,
             answer: format!("Task/{id}"),
             created_at: now.into(),
@@ -78,10 +79,21 @@ pub async fn claim_next(
     Ok(Some(the_task(unit, &id).await?))
 }
 
-async fn answered_before(unit: &mut Unit<'_>, answer: &str) -> Result<Option<Written>> {
-    let id = answer
-        .strip_prefix("Task/")
-        .ok_or_else(|| Error::conflict("Task", "This Idempotency-Key was used for something else. Use a new key."))?;
+impl Work {
+    /// What tells the same request from another under one `Idempotency-Key`.
+    fn digest(&self, staff: &str) -> String {
+        format!("$claim-next {staff} {} {:?} {:?}", self.role, self.locality, self.practice)
+    }
+}
+
+async fn answered_before(unit: &mut Unit<'_>, before: &SubmissionRow, digest: &str) -> Result<Option<Written>> {
+    let id = before.answer.strip_prefix("Task/").filter(|_| before.digest == digest).ok_or_else(|| {
+        Error::rule(
+            IssueCode::Conflict,
+            "Parameters",
+            "This Idempotency-Key was used for something else. Use a new key for another request.",
+        )
+    })?;
     let stored = unit.tx.resource("Task", id, &unit.actor.sight.clone()).await?.ok_or(Error::NotFound)?;
     Ok(Some(Written {
         kind: stored.kind,

@@ -52,11 +52,12 @@ pub(super) async fn complete_in(unit: &mut Unit<'_>, id: &str, completion: &Comp
     if let Some(step) = step {
         required(unit, step, &row, &completion.outputs).await?;
     }
-    outputs(unit, &mut task, step, &completion.outputs).await?;
+    outputs(unit, &mut task, &row.person, step, &completion.outputs).await?;
     let follow = match step {
         Some(step) => {
             let urgent = is_urgent(task.text("priority"));
-            Some(follow(unit, step, &row, &completion.outcome, urgent).await?)
+            let when = clinical_time(unit, &completion.outputs).await?.unwrap_or(unit.now);
+            Some(follow(unit, step, &row, &completion.outcome, urgent, when).await?)
         }
         None => None,
     };
@@ -112,7 +113,8 @@ async fn recorded(unit: &mut Unit<'_>, input: &Input, row: &TaskRow, outputs: &[
         }
     }
     let stored = unit.tx.resources_of_referral(&row.referral, &input.resource_type).await?;
-    for candidate in stored.iter().filter(|s| s.updated_at >= row.created_at) {
+    let ours = unit.house.organization();
+    for candidate in stored.iter().filter(|s| s.sender == ours && s.updated_at >= row.created_at) {
         if is_what_is_needed(unit, input, &candidate.resource()?) {
             return Ok(true);
         }
@@ -124,18 +126,24 @@ fn is_what_is_needed(unit: &Unit<'_>, input: &Input, resource: &Resource) -> boo
     resource.text("status") != Some("entered-in-error") && input.is_met_by(resource, &unit.house.codes)
 }
 
-async fn outputs(unit: &mut Unit<'_>, task: &mut Resource, step: Option<&Step>, outputs: &[String]) -> Result<()> {
+async fn outputs(
+    unit: &mut Unit<'_>,
+    task: &mut Resource,
+    person: &str,
+    step: Option<&Step>,
+    outputs: &[String],
+) -> Result<()> {
     let mut listed = Vec::new();
     for (at, output) in outputs.iter().enumerate() {
         let seen = match unit.house.local(output).map(|(kind, id)| (kind.to_owned(), id.to_owned())) {
             Some((kind, id)) => unit.see(&kind, &id).await?,
             None => None,
         };
-        let Some(seen) = seen else {
+        let Some(seen) = seen.filter(|seen| seen.belongs.person == person) else {
             return Err(Error::rule(
                 IssueCode::NotFound,
                 format!("Parameters.parameter.where(name='output')[{at}].value"),
-                "This output is not here. Record it first, then name it.",
+                "This output is not here, or is about someone else. Record it for this person first, then name it.",
             ));
         };
         let code = step
@@ -152,11 +160,29 @@ async fn outputs(unit: &mut Unit<'_>, task: &mut Resource, step: Option<&Step>, 
     Ok(())
 }
 
-async fn follow(unit: &mut Unit<'_>, step: &Step, row: &TaskRow, outcome: &str, urgent: bool) -> Result<Follow> {
-    let history = history(unit, step, row, outcome, urgent).await?;
+async fn follow(
+    unit: &mut Unit<'_>,
+    step: &Step,
+    row: &TaskRow,
+    outcome: &str,
+    urgent: bool,
+    when: DateTime<Utc>,
+) -> Result<Follow> {
+    let mut history = history(unit, step, row, outcome, urgent).await?;
+    history.ended.insert(step.code.clone(), when);
     unit.house.plan.follow(step, outcome, unit.now, &history).map_err(|unknown| {
         Error::rule(IssueCode::CodeInvalid, "Parameters.parameter.where(name='outcome').value", unknown.to_string())
     })
+}
+
+/// When what is named as output took place: reviews count from the meeting, not from when it was written down.
+async fn clinical_time(unit: &mut Unit<'_>, outputs: &[String]) -> Result<Option<DateTime<Utc>>> {
+    for id in outputs.iter().filter_map(|output| output.strip_prefix("Encounter/")) {
+        if let Some(seen) = unit.see("Encounter", id).await? {
+            return Ok(seen.resource.text("period.start").and_then(start_of).filter(|when| *when <= unit.now));
+        }
+    }
+    Ok(None)
 }
 
 /// What has happened on this referral so far, as the pathway counts it. The Task that ends now is counted.
@@ -181,9 +207,6 @@ async fn history(unit: &mut Unit<'_>, step: &Step, row: &TaskRow, outcome: &str,
         }
         history.ended.entry(task.code).or_insert(ended);
     }
-    if step.code == "first-meeting" {
-        history.ended.insert(step.code.clone(), unit.now);
-    }
     Ok(history)
 }
 
@@ -202,18 +225,20 @@ async fn move_on(unit: &mut Unit<'_>, referral: &ReferralRow, follow: &Follow, p
     let house = unit.house;
     for next in &follow.tasks {
         if let Some(step) = house.plan.step(&next.step) {
-            tasks::open(unit, step, referral, priority, At::from(next.due), &[]);
+            tasks::open(unit, step, referral, priority, At::from(next.due), &[]).await?;
         }
     }
     match &follow.ends {
         Some(closure) => close(unit, referral, &closure.code).await,
         None => {
-            let state = if follow.tasks.iter().all(|t| t.step == house.plan.first_step().code) {
-                "contacting"
-            } else {
-                "active"
-            };
-            unit.tx.update_referral(&referral.id, state, "", &referral.digest, unit.now.into()).await?;
+            let state =
+                if !follow.tasks.is_empty() && follow.tasks.iter().all(|t| t.step == house.plan.first_step().code) {
+                    "contacting"
+                } else {
+                    "active"
+                };
+            let since = if state == referral.state { referral.since } else { unit.now.into() };
+            unit.tx.update_referral(&referral.id, state, "", &referral.digest, since).await?;
             Ok(())
         }
     }
@@ -232,7 +257,11 @@ pub(super) async fn close(unit: &mut Unit<'_>, referral: &ReferralRow, outcome: 
 
 /// Cancels what is open of a referral, and ends its plan and its spell.
 pub(super) async fn end(unit: &mut Unit<'_>, referral: &ReferralRow, plan_status: &str) -> Result<()> {
-    for row in unit.tx.tasks_of_referral(&referral.id).await?.into_iter().filter(|t| t.open) {
+    // What a co-ordinator has to settle (who someone is, where a write-back goes) is not settled by the referral's end.
+    let house = unit.house;
+    let of_the_pathway = |code: &str| house.plan.step(code).is_some();
+    let open = unit.tx.tasks_of_referral(&referral.id).await?.into_iter().filter(|t| t.open && of_the_pathway(&t.code));
+    for row in open.collect::<Vec<_>>() {
         if let Some(seen) = unit.get("Task", &row.id).await? {
             tasks::apply(unit, row, seen.resource, Event::Cancel).await?;
         }

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::fhir::systems::{NHS_NUMBER, ODS, REFERRAL_REFERENCE};
 use crate::fhir::{Resource, path};
 use crate::pathway::delivery::{Delivery, DeliveryState, Reason, Verdict};
-use crate::pathway::write_back::{Contents, Logical, Outgoing, PracticeCopy, Record, detail, outgoing};
+use crate::pathway::write_back::{Contents, Detail, Logical, Outgoing, PracticeCopy, Record, detail, outgoing};
 use crate::store::{
     At, AttemptRow, DeliveryItem, DeliveryRow, Leased, NewDelivery, PersonRow, PracticeCopyRow, Sight, Store,
     StoreError, Tx,
@@ -31,15 +31,7 @@ pub(super) async fn queue(unit: &mut Unit<'_>, person: &str, referral: &str, ite
     unit.hold_person(person).await?;
     let Some(person) = unit.tx.person(person).await? else { return Ok(()) };
     let practice = practice_of(unit, &person, referral).await?;
-    let why = if person.nhs_number.is_none() {
-        NO_IDENTITY
-    } else if practice.is_empty() {
-        NO_PRACTICE
-    } else if has_no_route(unit, &practice).await? {
-        NO_ENDPOINT
-    } else {
-        ""
-    };
+    let why = waits_for(unit, &person, &practice).await?;
     let delivery = Delivery::queued(why.is_empty(), unit.now);
     unit.tx
         .insert_delivery(&NewDelivery {
@@ -55,13 +47,31 @@ pub(super) async fn queue(unit: &mut Unit<'_>, person: &str, referral: &str, ite
             created_at: unit.now.into(),
         })
         .await?;
+    ask(unit, why, &person, &practice, referral).await
+}
+
+/// What a delivery about a person to a practice has to wait for; '' for nothing.
+async fn waits_for(unit: &mut Unit<'_>, person: &PersonRow, practice: &str) -> Result<&'static str> {
+    Ok(if person.nhs_number.is_none() {
+        NO_IDENTITY
+    } else if practice.is_empty() {
+        NO_PRACTICE
+    } else if has_no_route(unit, practice).await? {
+        NO_ENDPOINT
+    } else {
+        ""
+    })
+}
+
+/// Asks a co-ordinator for what is waited for, once while such a Task is open.
+async fn ask(unit: &mut Unit<'_>, why: &str, person: &PersonRow, practice: &str, referral: &str) -> Result<()> {
     match why {
-        NO_PRACTICE if !open_for_person(unit, &person, "find-practice").await? => {
-            tasks::for_co_ordinator(unit, "find-practice", &person, "", referral).await
+        NO_PRACTICE if !unit.tx.has_open_task_for_person(&person.id, "find-practice").await? => {
+            tasks::for_co_ordinator(unit, "find-practice", person, "", referral).await
         }
-        NO_ENDPOINT if !unit.tx.has_open_task_for_practice(&practice, "no-route").await? => {
-            let nobody = PersonRow { id: String::new(), ..person };
-            tasks::for_co_ordinator(unit, "no-route", &nobody, &practice, "").await
+        NO_ENDPOINT if !unit.tx.has_open_task_for_practice(practice, "no-route").await? => {
+            let nobody = PersonRow { id: String::new(), ..person.clone() };
+            tasks::for_co_ordinator(unit, "no-route", &nobody, practice, "").await
         }
         _ => Ok(()),
     }
@@ -76,17 +86,6 @@ async fn has_no_route(unit: &mut Unit<'_>, practice: &str) -> Result<bool> {
     Ok(endpoint(&mut unit.tx, practice).await?.is_none())
 }
 
-async fn open_for_person(unit: &mut Unit<'_>, person: &PersonRow, code: &str) -> Result<bool> {
-    let stored = unit.tx.resources_of_person(&person.id, "Task").await?;
-    for task in &stored {
-        let task = task.resource()?;
-        if task.text("code.coding.code") == Some(code) && task.text("status") == Some("requested") {
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
-
 /// The registered practice, else the practice that sent the referral.
 async fn practice_of(unit: &mut Unit<'_>, person: &PersonRow, referral: &str) -> Result<String> {
     if !person.practice.is_empty() {
@@ -96,7 +95,7 @@ async fn practice_of(unit: &mut Unit<'_>, person: &PersonRow, referral: &str) ->
 }
 
 /// The FHIR base of a practice: the address of an active Endpoint that its Organization names.
-async fn endpoint(tx: &mut Tx, practice: &str) -> Result<Option<String>> {
+pub(super) async fn endpoint(tx: &mut Tx, practice: &str) -> Result<Option<String>> {
     let Some(organization) = tx.directory_organization(practice).await? else { return Ok(None) };
     for reference in organization.all("endpoint.reference").into_iter().filter_map(Value::as_str) {
         let Some(id) = reference.strip_prefix("Endpoint/") else { continue };
@@ -110,15 +109,36 @@ async fn endpoint(tx: &mut Tx, practice: &str) -> Result<Option<String>> {
     Ok(None)
 }
 
-/// A person is known now: what waited for that goes.
+/// More is known of a person now: what waited for that goes, or waits for the next thing.
 pub(super) async fn identity_is_settled(unit: &mut Unit<'_>, person: &PersonRow) -> Result<()> {
-    for why in [NO_IDENTITY, NO_PRACTICE] {
-        for waiting in unit.tx.waiting_deliveries("", &person.id, why).await? {
-            let practice = practice_of(unit, person, &waiting.referral).await?;
-            if person.nhs_number.is_some() && !practice.is_empty() {
-                unit.tx.release_delivery(&waiting.id, &practice, unit.now.into()).await?;
+    for waiting in unit.tx.waiting_deliveries("", &person.id).await? {
+        let practice = practice_of(unit, person, &waiting.referral).await?;
+        match waits_for(unit, person, &practice).await? {
+            "" => unit.tx.release_delivery(&waiting.id, &practice, unit.now.into()).await?,
+            why => {
+                unit.tx.hold_delivery(&waiting.id, &practice, why).await?;
+                ask(unit, why, person, &practice, &waiting.referral).await?;
             }
         }
+    }
+    Ok(())
+}
+
+/// Looks again for ways to practices that deliveries wait for: an Endpoint may have come by any door.
+pub async fn look_for_routes(store: &Store, house: &House, now: DateTime<Utc>) -> Result<()> {
+    let mut tx = store.read().await?;
+    let mut found = Vec::new();
+    for practice in tx.practices_waited_for(NO_ENDPOINT).await? {
+        if endpoint(&mut tx, &practice).await?.is_some() {
+            found.push(practice);
+        }
+    }
+    drop(tx);
+    let actor = Actor::service(&house.organization());
+    for practice in found {
+        let mut unit = Unit::begin(store, house, &actor, now, "routes").await?;
+        route_is_known(&mut unit, &practice).await?;
+        unit.commit().await?;
     }
     Ok(())
 }
@@ -129,7 +149,7 @@ pub(super) async fn route_is_known(unit: &mut Unit<'_>, practice: &str) -> Resul
         return Ok(());
     }
     unit.hold_practice(practice).await?;
-    for waiting in unit.tx.waiting_deliveries(practice, "", NO_ENDPOINT).await? {
+    for waiting in unit.tx.waiting_deliveries(practice, "").await?.into_iter().filter(|w| w.why == NO_ENDPOINT) {
         unit.tx.release_delivery(&waiting.id, practice, unit.now.into()).await?;
     }
     Ok(())
@@ -149,6 +169,16 @@ pub struct Dispatch {
     pub look_first: bool,
 }
 
+/// What became of putting a delivery together.
+pub enum Prepared {
+    Ready(Box<Dispatch>),
+    /// It has no way to go any more.
+    Held {
+        leased: Box<Leased>,
+        why: &'static str,
+    },
+}
+
 /// Takes up to `limit` deliveries that are due, each for `lease` at most.
 pub async fn lease(store: &Store, now: DateTime<Utc>, lease: chrono::Duration, limit: i64) -> Result<Vec<Leased>> {
     let mut tx = store.write().await?;
@@ -158,21 +188,32 @@ pub async fn lease(store: &Store, now: DateTime<Utc>, lease: chrono::Duration, l
 }
 
 /// Puts together what a leased delivery sends, from what is recorded and consented to now.
-pub async fn prepare(store: &Store, house: &House, leased: Leased) -> Result<std::result::Result<Dispatch, Leased>> {
+pub async fn prepare(store: &Store, house: &House, leased: Leased) -> Result<Prepared> {
     let mut tx = store.read().await?;
     let person = tx.person(&leased.person).await?.ok_or(Error::NotFound)?;
-    let (Some(nhs_number), Some(address)) = (person.nhs_number.clone(), endpoint(&mut tx, &leased.practice).await?)
-    else {
-        return Ok(Err(leased));
+    let Some(nhs_number) = person.nhs_number.clone() else {
+        return Ok(Prepared::Held { leased: Box::new(leased), why: NO_IDENTITY });
+    };
+    let Some(address) = endpoint(&mut tx, &leased.practice).await? else {
+        return Ok(Prepared::Held { leased: Box::new(leased), why: NO_ENDPOINT });
     };
     let mut resources = Vec::new();
     for item in leased.items()? {
+        let key = format!("{}/{}", item.kind, item.id);
+        let held = tx.practice_copy(&leased.practice, &key).await?;
+        if held.is_some_and(|copy| copy.our_version >= item.version) {
+            // A later version is there already: an older one must not replace it.
+            continue;
+        }
+        let current = tx.resource(&item.kind, &item.id, &Sight::Everything).await?;
+        if current.is_none_or(|current| current.person != leased.person) {
+            return Err(corrupt(&leased, "it carries something that is not this person's"));
+        }
         let row = tx.version(&item.kind, &item.id, item.version, &Sight::Everything).await?.ok_or(Error::NotFound)?;
         let value = serde_json::from_str(&row.body).map_err(|e| corrupt(&leased, &e.to_string()))?;
         resources.push((Resource::from_value(value)?, item.version));
     }
-    let consents = tx.resources_of_person(&person.id, "Consent").await?;
-    let consents = consents.iter().map(crate::store::Stored::resource).collect::<std::result::Result<Vec<_>, _>>()?;
+    let consents = consents(&mut tx, house, &person).await?;
     let mut patients = BTreeSet::from([format!("Patient/{}", person.id)]);
     patients.extend(tx.resources_of_person(&person.id, "Patient").await?.iter().map(|p| format!("Patient/{}", p.id)));
 
@@ -220,7 +261,7 @@ pub async fn prepare(store: &Store, house: &House, leased: Leased) -> Result<std
     });
     let look_first = leased.attempts > 1;
     let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-    Ok(Ok(Dispatch {
+    Ok(Prepared::Ready(Box::new(Dispatch {
         address,
         nhs_number,
         birth_date: some(&person.birth_date),
@@ -228,7 +269,20 @@ pub async fn prepare(store: &Store, house: &House, leased: Leased) -> Result<std
         outgoing,
         look_first,
         leased,
-    }))
+    })))
+}
+
+/// What decides how much leaves: every Consent that Live Well recorded, and those of others that deny. A permission that
+/// somebody else says they have is none.
+async fn consents(tx: &mut Tx, house: &House, person: &PersonRow) -> Result<Vec<Resource>> {
+    let mut consents = Vec::new();
+    for stored in tx.resources_of_person(&person.id, "Consent").await? {
+        let consent = stored.resource()?;
+        if stored.sender == house.organization() || detail(std::slice::from_ref(&consent)) == Detail::CodedOnly {
+            consents.push(consent);
+        }
+    }
+    Ok(consents)
 }
 
 fn corrupt(leased: &Leased, why: &str) -> Error {
@@ -353,11 +407,26 @@ pub async fn settle(
     Ok(true)
 }
 
-/// Holds a leased delivery that has no way to go any more.
-pub async fn hold(store: &Store, now: DateTime<Utc>, leased: &Leased) -> Result<()> {
+/// Holds a leased delivery that has no way to go any more, and asks for one. That an outcome was unclear is kept.
+pub async fn hold(store: &Store, house: &House, now: DateTime<Utc>, leased: &Leased, why: &str) -> Result<()> {
     let after = delivery_of(leased)?.route_lost().map_err(|e| corrupt(leased, &e.to_string()))?;
+    let actor = Actor::service(&house.organization());
+    let mut unit = Unit::begin(store, house, &actor, now, &leased.id).await?;
+    if unit.tx.settle_delivery(&row_after(leased, &after, why, now)).await?
+        && let Some(person) = unit.tx.person(&leased.person).await?
+    {
+        ask(&mut unit, why, &person, &leased.practice, &leased.referral).await?;
+    }
+    unit.commit().await?;
+    Ok(())
+}
+
+/// Ends a leased delivery of which nothing may leave: consent forbids it, or the practice has it all already.
+pub async fn nothing_to_send(store: &Store, now: DateTime<Utc>, leased: &Leased) -> Result<()> {
+    let delivery = Delivery { state: DeliveryState::Pending, ..delivery_of(leased)? };
+    let after = delivery.cancelled().map_err(|e| corrupt(leased, &e.to_string()))?;
     let mut tx = store.write().await?;
-    tx.settle_delivery(&row_after(leased, &after, NO_ENDPOINT, now)).await?;
+    tx.settle_delivery(&row_after(leased, &after, "nothing-to-send", now)).await?;
     Ok(tx.commit().await?)
 }
 

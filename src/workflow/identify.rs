@@ -6,7 +6,7 @@
 
 use serde_json::{Value, json};
 
-use crate::fhir::nhs_number::{Checking, NhsNumber};
+use crate::fhir::nhs_number::NhsNumber;
 use crate::fhir::systems::{NHS_NUMBER, ODS};
 use crate::fhir::{Issue, IssueCode, Resource, path};
 use crate::store::{Belongs, PersonRow};
@@ -23,6 +23,8 @@ pub(super) struct Facts {
     family: String,
     /// ODS code of the registered practice, '' where it is not said.
     practice: String,
+    /// The NHS number that was sent fails its check digit: it is kept as sent and identifies nobody.
+    unsure: bool,
     /// What our Patient is first made from.
     patient: Option<Resource>,
 }
@@ -32,6 +34,18 @@ pub(super) struct Identified {
     pub person: PersonRow,
     /// Another person has this NHS number with another birth date.
     pub conflict: bool,
+    /// A Task for the conflict stands already.
+    pub told: bool,
+    /// The NHS number that was sent fails its check digit.
+    pub unsure: bool,
+    /// Their practice is said to be another than the one we know, or was learnt from someone who may not say so.
+    pub practice_in_doubt: bool,
+}
+
+impl Identified {
+    fn known(person: PersonRow) -> Identified {
+        Identified { person, conflict: false, told: false, unsure: false, practice_in_doubt: false }
+    }
 }
 
 /// The person a `subject` (or `patient`) element means. `expression` is where the element stands.
@@ -57,11 +71,17 @@ pub(super) async fn subject(
         && let Some(seen) = unit.see("Patient", id).await?
         && let Some(person) = unit.tx.person(&seen.belongs.person).await?
     {
-        return Ok(Identified { person, conflict: false });
+        let flagged = |code| seen.resource.has_flag(code);
+        return Ok(Identified {
+            conflict: flagged("identity-conflict"),
+            told: true,
+            unsure: flagged("nhs-number-check-digit"),
+            ..Identified::known(person)
+        });
     }
     if path::text(element, "identifier.system") == Some(NHS_NUMBER) {
-        let nhs_number = read_number(unit, element.get("identifier"), &format!("{expression}.identifier"))?;
-        return identify(unit, Facts { nhs_number, ..Facts::default() }).await;
+        let number = read_number(unit, element.get("identifier"), &format!("{expression}.identifier"))?;
+        return identify(unit, Facts::default().with_number(number)).await;
     }
     if let Some(value) = path::text(element, "identifier.value") {
         let system = path::text(element, "identifier.system");
@@ -70,10 +90,19 @@ pub(super) async fn subject(
         if let [only] = people.as_slice()
             && let Some(person) = unit.tx.person(only).await?
         {
-            return Ok(Identified { person, conflict: false });
+            return Ok(Identified::known(person));
         }
     }
     Err(not_at_hand(expression, "is not at hand"))
+}
+
+impl Facts {
+    /// With the NHS number that was sent; one that fails its check digit identifies nobody.
+    fn with_number(mut self, number: Option<NhsNumber>) -> Facts {
+        self.unsure = number.as_ref().is_some_and(|n| !n.check_digit_holds());
+        self.nhs_number = number.filter(NhsNumber::check_digit_holds);
+        self
+    }
 }
 
 fn not_at_hand(expression: &str, why: &str) -> Error {
@@ -102,13 +131,14 @@ pub(super) async fn facts_of(unit: &mut Unit<'_>, sent: &Sent, patient: &Resourc
             break;
         }
     }
-    Ok(Facts {
-        nhs_number,
+    let facts = Facts {
         birth_date: patient.text("birthDate").unwrap_or_default().to_owned(),
         family: family_name(patient),
         practice,
         patient: Some(patient.clone()),
-    })
+        ..Facts::default()
+    };
+    Ok(facts.with_number(nhs_number))
 }
 
 /// The family name in use: the official or usual one, else the first.
@@ -160,21 +190,42 @@ async fn identify(unit: &mut Unit<'_>, facts: Facts) -> Result<Identified> {
         Some(number) => unit.tx.person_by_nhs_number(number.as_str()).await?,
         None => None,
     };
+    let unsure = facts.unsure;
     match known {
         Some(person) if disagree(&person.birth_date, &facts.birth_date) => {
             let person = make(unit, &facts, None).await?;
-            Ok(Identified { person, conflict: true })
+            Ok(Identified { conflict: true, unsure, ..Identified::known(person) })
         }
-        Some(person) => Ok(Identified { person: complete(unit, person, &facts).await?, conflict: false }),
+        Some(person) => {
+            let in_doubt = practice_in_doubt(unit, &person, &facts).await?;
+            let person = complete(unit, person, &facts, in_doubt).await?;
+            Ok(Identified { unsure, practice_in_doubt: in_doubt, ..Identified::known(person) })
+        }
         None => {
             let number = facts.nhs_number.as_ref().map(|n| n.as_str().to_owned());
-            Ok(Identified { person: make(unit, &facts, number).await?, conflict: false })
+            Ok(Identified { unsure, ..Identified::known(make(unit, &facts, number).await?) })
         }
     }
 }
 
+/// Dates differ where both say something: `1980` and `1980-05-01` may be the same day.
 fn disagree(ours: &str, theirs: &str) -> bool {
-    !ours.is_empty() && !theirs.is_empty() && ours != theirs
+    let both = ours.len().min(theirs.len());
+    ours.get(..both) != theirs.get(..both)
+}
+
+/// Whether a person has to say which practice is right: the sender names another than the one we know, or names one where
+/// we know none and others have referred the person too. Who says it is the registered practice sees everything of the
+/// person, so a sender alone cannot make itself that.
+async fn practice_in_doubt(unit: &mut Unit<'_>, person: &PersonRow, facts: &Facts) -> Result<bool> {
+    if facts.practice.is_empty() || facts.practice == person.practice {
+        return Ok(false);
+    }
+    if !person.practice.is_empty() {
+        return Ok(true);
+    }
+    let sender = unit.actor.organization.clone();
+    Ok(unit.tx.referrals_of_person(&person.id).await?.iter().any(|referral| referral.sender != sender))
 }
 
 /// A new person with a Patient of ours. One whose identity is in dispute gets no NHS number: it belongs to the other.
@@ -221,12 +272,19 @@ fn our_patient(person: &PersonRow, sent: Option<&Resource>) -> Resource {
 }
 
 /// Fills in what we did not know; what we know stays.
-async fn complete(unit: &mut Unit<'_>, mut person: PersonRow, facts: &Facts) -> Result<PersonRow> {
+async fn complete(
+    unit: &mut Unit<'_>,
+    mut person: PersonRow,
+    facts: &Facts,
+    practice_in_doubt: bool,
+) -> Result<PersonRow> {
     let mut learned = false;
+    let unknown = String::new();
+    let practice = if practice_in_doubt { &unknown } else { &facts.practice };
     for (ours, theirs) in [
         (&mut person.birth_date, &facts.birth_date),
         (&mut person.family, &facts.family),
-        (&mut person.practice, &facts.practice),
+        (&mut person.practice, practice),
     ] {
         if ours.is_empty() && !theirs.is_empty() {
             ours.clone_from(theirs);
@@ -248,6 +306,7 @@ async fn complete(unit: &mut Unit<'_>, mut person: PersonRow, facts: &Facts) -> 
         }
         unit.change(ours).await?;
     }
+    super::deliver::identity_is_settled(unit, &person).await?;
     Ok(person)
 }
 
@@ -259,21 +318,50 @@ pub(super) async fn patient(
     expression: &str,
 ) -> Result<String> {
     let facts = facts_of(unit, sent, &patient, expression).await?;
-    let unsure = facts.nhs_number.as_ref().is_some_and(|n| !n.check_digit_holds());
-    let Identified { person, conflict } = identify(unit, facts).await?;
+    let found = identify(unit, facts).await?;
+    let person = found.person.clone();
     link(&mut patient, &person.id);
-    if unsure {
-        flag(&mut patient, "nhs-number-check-digit");
-    }
-    if conflict {
-        flag(&mut patient, "identity-conflict");
-        tasks::for_co_ordinator(unit, "resolve-identity", &person, "", "").await?;
-    }
+    raise(unit, &mut patient, &found, "").await?;
     unit.audit("create", &patient.reference(), &person.id);
     let belongs =
         Belongs { sender: unit.actor.organization.clone(), person: person.id.clone(), referral: String::new() };
     unit.create(patient, belongs);
     Ok(person.id)
+}
+
+/// Flags what a person has to settle about who someone is, and asks a co-ordinator for it. Answers what to tell whoever
+/// makes the first contact.
+pub(super) async fn raise(
+    unit: &mut Unit<'_>,
+    resource: &mut Resource,
+    found: &Identified,
+    referral: &str,
+) -> Result<Vec<String>> {
+    let mut said = Vec::new();
+    if found.unsure {
+        flag(resource, "nhs-number-check-digit");
+        said.push("The NHS number fails its check digit: check it with the person.".to_owned());
+    }
+    if found.conflict {
+        flag(resource, "identity-conflict");
+        said.push(
+            "The NHS number is known with another birth date: check who this is before anything else.".to_owned(),
+        );
+        if !found.told {
+            tasks::for_co_ordinator(unit, "resolve-identity", &found.person, "", referral).await?;
+        }
+    }
+    if found.practice_in_doubt {
+        flag(resource, "practice-in-doubt");
+        said.push(
+            "The sender names another practice than the one we know: ask the person where they are registered."
+                .to_owned(),
+        );
+        if !unit.tx.has_open_task_for_person(&found.person.id, "find-practice").await? {
+            tasks::for_co_ordinator(unit, "find-practice", &found.person, "", referral).await?;
+        }
+    }
+    Ok(said)
 }
 
 fn link(patient: &mut Resource, ours: &str) {
@@ -296,7 +384,8 @@ pub(super) async fn change_patient(unit: &mut Unit<'_>, sent: &Sent, mut patient
                 "This Patient is another organisation's own record; send your own.".to_owned(),
             ));
         }
-        facts_of(unit, sent, &patient, "Patient").await?;
+        let facts = facts_of(unit, sent, &patient, "Patient").await?;
+        same_person(unit, &facts, &seen.belongs.person).await?;
         link(&mut patient, &seen.belongs.person);
         unit.audit("update", &patient.reference(), &seen.belongs.person);
         return unit.change(patient).await;
@@ -318,8 +407,8 @@ pub(super) async fn change_patient(unit: &mut Unit<'_>, sent: &Sent, mut patient
                 "Another Patient of ours has this NHS number. Settle which of the two it belongs to first.",
             )));
         }
-        person.nhs_number = Some(number.as_str().to_owned());
     }
+    person.nhs_number = facts.nhs_number.as_ref().map(|number| number.as_str().to_owned());
     person.birth_date = facts.birth_date;
     person.family = facts.family;
     person.practice = facts.practice;
@@ -332,12 +421,17 @@ pub(super) async fn change_patient(unit: &mut Unit<'_>, sent: &Sent, mut patient
     unit.change(patient).await
 }
 
-/// Whether a number that was kept fails its check digit, in a lenient deployment.
-pub(super) fn check_digit_fails(unit: &Unit<'_>, person: &PersonRow) -> bool {
-    unit.house.nhs_numbers == Checking::Lenient
-        && person
-            .nhs_number
-            .as_deref()
-            .and_then(|n| NhsNumber::parse_as(n, Checking::Lenient).ok())
-            .is_some_and(|n| !n.check_digit_holds())
+/// Refuses a new version of a sender's Patient that means someone else.
+async fn same_person(unit: &mut Unit<'_>, facts: &Facts, person: &str) -> Result<()> {
+    let Some(known) = unit.tx.person(person).await? else { return Ok(()) };
+    let number = facts.nhs_number.as_ref().map(NhsNumber::as_str);
+    let other_number = matches!((number, known.nhs_number.as_deref()), (Some(sent), Some(ours)) if sent != ours);
+    if other_number || disagree(&known.birth_date, &facts.birth_date) {
+        return Err(Error::conflict(
+            "Patient",
+            "This Patient would be someone else: its NHS number or birth date is not that of the person it was sent for. \
+             Send a new Patient, and a new referral that names it.",
+        ));
+    }
+    Ok(())
 }

@@ -1,5 +1,7 @@
 //! What comes along: history, documents, organisations and people that a referral or a record brings. Kept as sent.
 
+use std::collections::HashMap;
+
 use crate::fhir::{Resource, path};
 use crate::store::{Belongs, DeliveryItem};
 
@@ -7,35 +9,77 @@ use super::submit::references;
 use super::unit::flag;
 use super::{Error, Result, Unit, Written, load};
 
-/// What a submission is about, as it becomes known entry by entry.
+/// Whom a submission is about, as it becomes known entry by entry, and what of it must reach a practice.
 #[derive(Default)]
 pub(super) struct Keeping {
-    /// Our Patient.
-    pub person: Option<String>,
-    /// The referral, ours.
-    pub referral: Option<String>,
+    /// Our Patients, each once.
+    people: Vec<String>,
+    /// The referrals to us, each with its person.
+    referrals: Vec<(String, String)>,
     /// What was recorded and must reach the practice.
-    pub recorded: Vec<DeliveryItem>,
+    pub recorded: Vec<Recorded>,
+}
+
+/// Something recorded, with the person and the referral it belongs to.
+pub(super) struct Recorded {
+    pub person: String,
+    pub referral: String,
+    pub item: DeliveryItem,
+}
+
+impl Keeping {
+    /// The submission is about this person, too.
+    pub(super) fn concerns(&mut self, person: &str, referral: &str) {
+        if !person.is_empty() && !self.people.iter().any(|p| p == person) {
+            self.people.push(person.to_owned());
+        }
+        if !referral.is_empty() && !self.referrals.iter().any(|(r, _)| r == referral) {
+            self.referrals.push((referral.to_owned(), person.to_owned()));
+        }
+    }
+
+    /// The one person it is about; `None` while there is none, or when there are several and nobody can tell.
+    pub(super) fn only_person(&self) -> Option<&str> {
+        match self.people.as_slice() {
+            [only] => Some(only),
+            _ => None,
+        }
+    }
+
+    /// The one referral of a person in it.
+    pub(super) fn only_referral(&self, person: &str) -> Option<&str> {
+        let mut of_person = self.referrals.iter().filter(|(_, p)| p == person);
+        match (of_person.next(), of_person.next()) {
+            (Some((only, _)), None) => Some(only),
+            _ => None,
+        }
+    }
+
+    /// Whom what names nobody comes along with: the person of the one referral, else the one person.
+    fn companion(&self) -> Option<&str> {
+        match self.referrals.as_slice() {
+            [(_, person)] => Some(person),
+            _ => self.only_person(),
+        }
+    }
 }
 
 /// Keeps a resource as context, as its sender's own.
 pub(super) async fn keep(unit: &mut Unit<'_>, resource: Resource, keeping: &Keeping) -> Result<()> {
-    if unit.actor.ours && unit.actor.staff.is_none() && load::DIRECTORY.contains(&resource.kind()) {
+    if is_directory_work(unit, &resource) {
         unit.audit("create", &resource.reference(), "");
         unit.create(resource, Belongs::default());
         return Ok(());
     }
     let person = match about(unit, &resource).await? {
         Some(person) => person,
-        None => keeping.person.clone().unwrap_or_default(),
+        // What names someone who is not known here is nobody's: it is not the referral's person because it came along.
+        None if names_someone(&resource) => String::new(),
+        None => keeping.companion().unwrap_or_default().to_owned(),
     };
     let belongs = Belongs {
         sender: unit.actor.organization.clone(),
-        referral: if Some(&person) == keeping.person.as_ref() {
-            keeping.referral.clone().unwrap_or_default()
-        } else {
-            String::new()
-        },
+        referral: keeping.only_referral(&person).unwrap_or_default().to_owned(),
         person,
     };
     unit.audit("create", &resource.reference(), &belongs.person);
@@ -43,24 +87,47 @@ pub(super) async fn keep(unit: &mut Unit<'_>, resource: Resource, keeping: &Keep
     Ok(())
 }
 
+/// The directory is the business of Live Well's own systems, not of its staff: who could change it could give themselves
+/// any role and send what is written back anywhere.
+fn is_directory_work(unit: &Unit<'_>, resource: &Resource) -> bool {
+    unit.actor.ours && unit.actor.staff.is_none() && load::DIRECTORY.contains(&resource.kind())
+}
+
 /// A new version of something that was kept, by the organisation whose own it is.
 pub(super) async fn change_kept(unit: &mut Unit<'_>, resource: Resource) -> Result<()> {
-    let seen = unit.see(resource.kind(), resource.id().unwrap_or_default()).await?.ok_or(Error::NotFound)?;
+    let kind = resource.kind().to_owned();
+    let seen = unit.see(&kind, resource.id().unwrap_or_default()).await?.ok_or(Error::NotFound)?;
     let own = seen.belongs.sender == unit.actor.organization && !seen.belongs.sender.is_empty();
-    let directory = seen.belongs == Belongs::default() && unit.actor.ours && load::DIRECTORY.contains(&resource.kind());
+    let directory = seen.belongs == Belongs::default() && is_directory_work(unit, &resource);
     if !own && !directory {
-        return Err(Error::Forbidden(format!(
-            "This {} is not your organisation's own, so you cannot change it.",
-            resource.kind()
-        )));
+        return Err(Error::Forbidden(format!("This {kind} is not your organisation's own, so you cannot change it.")));
     }
+    stays_with_person(unit, &resource, &seen.belongs.person).await?;
     unit.audit("update", &resource.reference(), &seen.belongs.person);
     unit.change(resource).await
 }
 
-/// Our Patient that a resource says it is about.
+/// Refuses a new version that is about someone else.
+pub(super) async fn stays_with_person(unit: &mut Unit<'_>, resource: &Resource, person: &str) -> Result<()> {
+    match about(unit, resource).await? {
+        Some(other) if other != person => Err(Error::conflict(
+            resource.kind(),
+            "A resource stays with the person it is about. Send a new one for another person.",
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// The elements that say whom a resource is about.
+const ABOUT: [&str; 5] = ["subject", "patient", "for", "beneficiary", "individual"];
+
+fn names_someone(resource: &Resource) -> bool {
+    ABOUT.iter().any(|element| resource.value().get(*element).is_some())
+}
+
+/// Our Patient that a resource says it is about, where the caller may know of them.
 pub(super) async fn about(unit: &mut Unit<'_>, resource: &Resource) -> Result<Option<String>> {
-    for element in ["subject", "patient", "for", "beneficiary", "individual"] {
+    for element in ABOUT {
         let Some(value) = resource.value().get(element) else { continue };
         let reference = path::text(value, "reference").unwrap_or_default();
         if let Some(("Patient", id)) = unit.house.local(reference)
@@ -71,6 +138,7 @@ pub(super) async fn about(unit: &mut Unit<'_>, resource: &Resource) -> Result<Op
         if path::text(value, "identifier.system") == Some(crate::fhir::systems::NHS_NUMBER)
             && let Some(number) = path::text(value, "identifier.value")
             && let Some(person) = unit.tx.person_by_nhs_number(number).await?
+            && may_know(unit, &person.id).await?
         {
             return Ok(Some(person.id));
         }
@@ -78,18 +146,33 @@ pub(super) async fn about(unit: &mut Unit<'_>, resource: &Resource) -> Result<Op
     Ok(None)
 }
 
+/// Whether the caller may know that Live Well knows this person: they see our Patient, or referred them.
+async fn may_know(unit: &mut Unit<'_>, person: &str) -> Result<bool> {
+    if unit.see("Patient", person).await?.is_some() {
+        return Ok(true);
+    }
+    let sender = unit.actor.organization.clone();
+    Ok(unit.tx.referrals_of_person(person).await?.iter().any(|referral| referral.sender == sender))
+}
+
 /// Notes on what was written that some of its references mean nothing here. National messages are full of them, so
 /// they are kept and recorded, never refused.
-pub(super) async fn note_dangling(unit: &mut Unit<'_>, written: &Written) -> Result<()> {
-    if !written.created {
-        return Ok(());
-    }
-    let Some(seen) = unit.get(&written.kind, &written.id).await? else { return Ok(()) };
-    for (reference, _) in references(&seen.resource) {
-        if dangles(unit, &reference).await? {
-            let mut resource = seen.resource;
-            flag(&mut resource, "dangling-reference");
-            return unit.change(resource).await;
+pub(super) async fn note_dangling(unit: &mut Unit<'_>, written: &[Written]) -> Result<()> {
+    let mut known: HashMap<String, bool> = HashMap::new();
+    for place in written.iter().filter(|w| w.created) {
+        let Some(seen) = unit.get(&place.kind, &place.id).await? else { continue };
+        for (reference, _) in references(&seen.resource) {
+            let dangling = match known.get(&reference) {
+                Some(dangling) => *dangling,
+                None => dangles(unit, &reference).await?,
+            };
+            known.insert(reference, dangling);
+            if dangling {
+                let mut resource = seen.resource;
+                flag(&mut resource, "dangling-reference");
+                unit.change(resource).await?;
+                break;
+            }
         }
     }
     Ok(())

@@ -10,7 +10,7 @@ use crate::pathway::task::Event;
 use crate::pathway::write_back::writes_back;
 use crate::store::{Belongs, DeliveryItem, ReferralRow};
 
-use super::keep::{self, Keeping};
+use super::keep::{self, Keeping, Recorded};
 use super::submit::text_at;
 use super::unit::flag;
 use super::{Error, Result, Unit, deliver, tasks};
@@ -31,7 +31,7 @@ pub(super) const RECORDED: [&str; 9] = [
 /// How far ahead of now a clinical time may lie before it is flagged: clocks differ.
 const CLOCKS_DIFFER: Duration = Duration::minutes(5);
 
-/// Records a resource.
+/// Records a resource. What is recorded is Live Well's own, also where it came of another's referral.
 pub(super) async fn record(
     unit: &mut Unit<'_>,
     mut resource: Resource,
@@ -41,14 +41,15 @@ pub(super) async fn record(
     if resource.kind() == "Encounter" {
         complete_enough(&resource, expression)?;
     }
-    let referral = referral_of(unit, &resource, expression, keeping).await?;
+    let named = keep::about(unit, &resource).await?;
+    let referral = referral_of(unit, &resource, expression, named.as_deref(), keeping).await?;
     let person = match &referral {
         Some(referral) => referral.person.clone(),
-        None => keep::about(unit, &resource).await?.or_else(|| keeping.person.clone()).ok_or_else(|| {
+        None => named.or_else(|| keeping.only_person().map(str::to_owned)).ok_or_else(|| {
             Error::rule(
                 IssueCode::NotFound,
                 format!("{expression}.subject"),
-                "The person is not at hand. Name the Patient of the referral, or hang this on its Encounter.",
+                "Whom this is about cannot be told. Name the Patient of the referral, or hang this on its Encounter.",
             )
         })?,
     };
@@ -56,48 +57,68 @@ pub(super) async fn record(
     check_pam(unit, &mut resource, expression)?;
     flag_times(unit, &mut resource, referral.as_ref());
     let belongs = Belongs {
-        sender: referral.as_ref().map(|r| r.sender.clone()).unwrap_or_default(),
+        sender: unit.house.organization(),
         person: person.clone(),
         referral: referral.as_ref().map(|r| r.id.clone()).unwrap_or_default(),
     };
     if let Some(referral) = &referral {
         begin_work(unit, referral).await?;
-        keeping.referral.get_or_insert(referral.id.clone());
     }
-    keeping.person.get_or_insert(person.clone());
+    keeping.concerns(&person, &belongs.referral);
     unit.audit("create", &resource.reference(), &person);
     if writes_back(&resource) {
-        keeping.recorded.push(DeliveryItem {
+        let item = DeliveryItem {
             kind: resource.kind().to_owned(),
             id: resource.id().unwrap_or_default().to_owned(),
             version: 1,
-        });
+        };
+        keeping.recorded.push(Recorded { person, referral: belongs.referral.clone(), item });
     }
     unit.create(resource, belongs);
     Ok(())
 }
 
-/// A correction: a new version of something recorded, which the practice hears of too.
-pub(super) async fn change_record(unit: &mut Unit<'_>, mut resource: Resource, expression: &str) -> Result<()> {
+/// A correction: a new version of something Live Well recorded, which the practice hears of too.
+pub(super) async fn change_record(
+    unit: &mut Unit<'_>,
+    mut resource: Resource,
+    expression: &str,
+    keeping: &mut Keeping,
+) -> Result<()> {
     let id = resource.id().unwrap_or_default().to_owned();
     let seen = unit.see(resource.kind(), &id).await?.ok_or(Error::NotFound)?;
+    if seen.belongs.sender != unit.house.organization() {
+        return Err(Error::Forbidden(format!(
+            "This {} came with a referral and is its sender's own. Record your own beside it.",
+            resource.kind()
+        )));
+    }
     same_person(unit, &mut resource, &seen.belongs.person, expression).await?;
     check_pam(unit, &mut resource, expression)?;
     unit.audit("update", &resource.reference(), &seen.belongs.person);
     let (kind, reaches_practice) = (resource.kind().to_owned(), writes_back(&resource));
     unit.change(resource).await?;
+    keeping.concerns(&seen.belongs.person, &seen.belongs.referral);
     if reaches_practice {
-        let items = vec![DeliveryItem { kind, id, version: seen.version + 1 }];
-        deliver::queue(unit, &seen.belongs.person, &seen.belongs.referral, items).await?;
+        let item = DeliveryItem { kind, id, version: seen.version + 1 };
+        keeping.recorded.push(Recorded { person: seen.belongs.person, referral: seen.belongs.referral, item });
     }
     Ok(())
 }
 
-/// Queues what was recorded for the practice.
+/// Queues what was recorded for the practices: one delivery for each person and referral.
 pub(super) async fn deliver(unit: &mut Unit<'_>, keeping: Keeping) -> Result<()> {
-    let (Some(person), false) = (&keeping.person, keeping.recorded.is_empty()) else { return Ok(()) };
-    let referral = keeping.referral.clone().unwrap_or_default();
-    deliver::queue(unit, person, &referral, keeping.recorded).await
+    let mut sets: Vec<(String, String, Vec<DeliveryItem>)> = Vec::new();
+    for Recorded { person, referral, item } in keeping.recorded {
+        match sets.iter_mut().find(|(p, r, _)| *p == person && *r == referral) {
+            Some((.., items)) => items.push(item),
+            None => sets.push((person, referral, vec![item])),
+        }
+    }
+    for (person, referral, items) in sets {
+        deliver::queue(unit, &person, &referral, items).await?;
+    }
+    Ok(())
 }
 
 /// An Encounter needs only these of its caller; the rest comes as it comes.
@@ -130,6 +151,7 @@ async fn referral_of(
     unit: &mut Unit<'_>,
     resource: &Resource,
     expression: &str,
+    named: Option<&str>,
     keeping: &Keeping,
 ) -> Result<Option<ReferralRow>> {
     for base in resource.all("basedOn.reference").into_iter().filter_map(Value::as_str) {
@@ -158,19 +180,12 @@ async fn referral_of(
             return Ok(Some(referral));
         }
     }
-    if let Some(id) = &keeping.referral
-        && let Some(referral) = unit.tx.referral(id).await?
-    {
-        return Ok(Some(referral));
+    let Some(person) = named.or(keeping.only_person()) else { return Ok(None) };
+    if let Some(id) = keeping.only_referral(person) {
+        return Ok(unit.tx.referral(id).await?);
     }
-    let person = keep::about(unit, resource).await?.or_else(|| keeping.person.clone());
-    match person {
-        Some(person) => {
-            let referrals = unit.tx.referrals_of_person(&person).await?;
-            Ok(referrals.into_iter().find(|r| !matches!(r.state.as_str(), "closed" | "withdrawn")))
-        }
-        None => Ok(None),
-    }
+    let referrals = unit.tx.referrals_of_person(person).await?;
+    Ok(referrals.into_iter().find(|r| !matches!(r.state.as_str(), "closed" | "withdrawn")))
 }
 
 /// Points the record at our Patient; refuses one that names someone else than its referral does.

@@ -7,7 +7,7 @@ use crate::fhir::when::instant;
 use crate::fhir::{IssueCode, Resource, path};
 use crate::pathway::eligibility;
 use crate::pathway::referral::{self, Ours, ReferralReference, Standing};
-use crate::store::{At, Belongs, EpisodeRow, PersonRow, ReferralRow};
+use crate::store::{At, Belongs, EpisodeRow, PersonRow, ReferralRow, TaskRow};
 
 use super::identify::{self, Identified};
 use super::submit::Sent;
@@ -26,7 +26,7 @@ pub(super) enum Referred {
 pub(super) async fn refer(
     unit: &mut Unit<'_>,
     sent: &Sent,
-    mut request: Resource,
+    request: Resource,
     expression: &str,
     digest: &str,
     submission: Option<&str>,
@@ -36,47 +36,69 @@ pub(super) async fn refer(
     if let Some(before) = unit.tx.referral_by_identifier(&sender, &identifiers).await? {
         return resent(before, digest, expression);
     }
-    let Identified { person, conflict } = subject_of(unit, sent, &request, expression).await?;
-    unit.hold_person(&person.id).await?;
-    let id = request.id().unwrap_or_default().to_owned();
+    let found = subject_of(unit, sent, &request, expression).await?;
+    unit.hold_person(&found.person.id).await?;
+    let person = found.person.id.clone();
     if !is_referral(unit, sent, &request).await? {
-        let belongs = Belongs { sender, person: person.id.clone(), referral: String::new() };
-        unit.audit("create", &request.reference(), &person.id);
+        let belongs = Belongs { sender, person: person.clone(), referral: String::new() };
+        unit.audit("create", &request.reference(), &person);
         unit.create(request, belongs);
-        return Ok(Referred::New { person: person.id, referral: String::new() });
+        return Ok(Referred::New { person, referral: String::new() });
     }
+    let (digest, submission) = (digest.to_owned(), submission.unwrap_or_default().to_owned());
+    let (request, belongs) = accept(unit, sent, request, &found, digest, submission).await?;
+    unit.audit("create", &request.reference(), &person);
+    let referral = belongs.referral.clone();
+    unit.create(request, belongs);
+    Ok(Referred::New { person, referral })
+}
 
+/// Makes a ServiceRequest a referral: a reference, a spell, a plan, a first Task. Answers it as it is to be stored.
+async fn accept(
+    unit: &mut Unit<'_>,
+    sent: &Sent,
+    mut request: Resource,
+    found: &Identified,
+    digest: String,
+    submission: String,
+) -> Result<(Resource, Belongs)> {
+    let (id, person) = (request.id().unwrap_or_default().to_owned(), &found.person);
+    let sender = unit.actor.organization.clone();
+    let identifiers = business_identifiers(&request);
     let reference = new_reference(unit).await?;
     add_reference(&mut request, &reference);
-    let checks = flags(unit, sent, &mut request, &person, conflict).await?;
-    let practice = receiving_practice(unit, &person).await?;
-    let locality = locality(unit, &person, &sender).await?;
-    let episode = join_episode(unit, &person, &id).await?;
-    let care_plan = plan_for(unit, &person, &id, &sender);
+    let mut checks = flags(unit, sent, &mut request, person).await?;
+    checks.extend(identify::raise(unit, &mut request, found, &id).await?);
     let row = ReferralRow {
         id: id.clone(),
         reference,
         sender: sender.clone(),
-        digest: digest.to_owned(),
-        submission: submission.unwrap_or_default().to_owned(),
+        digest,
+        submission,
         person: person.id.clone(),
-        practice,
-        locality,
-        episode,
-        care_plan,
+        practice: receiving_practice(unit, person).await?,
+        locality: locality(unit, person, &sender).await?,
+        episode: join_episode(unit, person, &id).await?,
+        care_plan: plan_for(unit, person, &id),
         state: "received".to_owned(),
         outcome: String::new(),
         received_at: unit.now.into(),
         since: unit.now.into(),
     };
     unit.tx.insert_referral(&row, &identifiers).await?;
-    first_task(unit, &request, &row, &checks);
-    if conflict {
-        tasks::for_co_ordinator(unit, "resolve-identity", &person, "", &id).await?;
+    first_task(unit, &request, &row, &checks).await?;
+    Ok((request, Belongs { sender, person: person.id.clone(), referral: id }))
+}
+
+/// A ServiceRequest that was kept as context becomes a referral with its new version, if that is one.
+pub(super) async fn becomes_referral(unit: &mut Unit<'_>, sent: &Sent, request: Resource, digest: &str) -> Result<()> {
+    if !is_referral(unit, sent, &request).await? {
+        return unit.change(request).await;
     }
-    unit.audit("create", &request.reference(), &person.id);
-    unit.create(request, Belongs { sender, person: person.id.clone(), referral: id.clone() });
-    Ok(Referred::New { person: person.id, referral: id })
+    let found = subject_of(unit, sent, &request, "ServiceRequest").await?;
+    unit.hold_person(&found.person.id).await?;
+    let (request, belongs) = accept(unit, sent, request, &found, digest.to_owned(), String::new()).await?;
+    unit.hand_over(request, belongs).await
 }
 
 fn resent(before: ReferralRow, digest: &str, expression: &str) -> Result<Referred> {
@@ -120,7 +142,7 @@ async fn is_referral(unit: &mut Unit<'_>, sent: &Sent, request: &Resource) -> Re
         let known = match unit.house.local(reference) {
             Some(("ServiceRequest", id)) => unit.tx.referral(id).await?.is_some(),
             Some(("CarePlan", id)) => {
-                unit.get("CarePlan", id).await?.is_some_and(|seen| !seen.belongs.referral.is_empty())
+                unit.get("CarePlan", id).await?.is_some_and(|seen| seen.belongs.sender == unit.house.organization())
             }
             _ => false,
         };
@@ -129,10 +151,10 @@ async fn is_referral(unit: &mut Unit<'_>, sent: &Sent, request: &Resource) -> Re
         }
     }
     for performer in request.all("performer") {
+        let Some(reference) = path::text(performer, "reference") else { continue };
         let named = identify::organization_code(unit, sent, request, performer).await?;
-        if let (Some(reference), Some(ods)) = (path::text(performer, "reference"), named)
-            && ods == unit.house.organization()
-        {
+        let is_us = named.is_some_and(|ods| ods == unit.house.organization());
+        if is_us || !is_known(unit, sent, reference).await? {
             ours.push(reference.to_owned());
         }
     }
@@ -146,6 +168,17 @@ async fn is_referral(unit: &mut Unit<'_>, sent: &Sent, request: &Resource) -> Re
         },
     );
     Ok(standing == Standing::Referral)
+}
+
+/// Whether a reference means something here. One that does not names nobody: such references are kept and recorded.
+async fn is_known(unit: &mut Unit<'_>, sent: &Sent, reference: &str) -> Result<bool> {
+    if reference.starts_with('#') || sent.resource(reference).is_some() {
+        return Ok(true);
+    }
+    match unit.house.local(reference) {
+        Some((kind, id)) => Ok(unit.see(kind, id).await?.is_some()),
+        None => Ok(reference.starts_with("http://") || reference.starts_with("https://")),
+    }
 }
 
 async fn new_reference(unit: &mut Unit<'_>) -> Result<String> {
@@ -167,13 +200,7 @@ fn add_reference(request: &mut Resource, reference: &str) {
 }
 
 /// Flags the referral with what to check, and says it in sentences for the Task.
-async fn flags(
-    unit: &mut Unit<'_>,
-    sent: &Sent,
-    request: &mut Resource,
-    person: &PersonRow,
-    conflict: bool,
-) -> Result<Vec<String>> {
+async fn flags(unit: &mut Unit<'_>, sent: &Sent, request: &mut Resource, person: &PersonRow) -> Result<Vec<String>> {
     let mut said = Vec::new();
     let practice = unit.tx.practice(&person.practice).await?;
     let known = eligibility::Person {
@@ -192,16 +219,6 @@ async fn flags(
     if person.nhs_number.is_none() {
         flag(request, "no-nhs-number");
         said.push("There is no NHS number: ask for it. Nothing reaches the GP record until it is known.".to_owned());
-    }
-    if identify::check_digit_fails(unit, person) {
-        flag(request, "nhs-number-check-digit");
-        said.push("The NHS number fails its check digit: check it with the person.".to_owned());
-    }
-    if conflict {
-        flag(request, "identity-conflict");
-        said.push(
-            "The NHS number is known with another birth date: check who this is before anything else.".to_owned(),
-        );
     }
     if let Some(requester) = request.value().get("requester").cloned()
         && let Some(ods) = identify::organization_code(unit, sent, request, &requester).await?
@@ -273,7 +290,7 @@ async fn join_episode(unit: &mut Unit<'_>, person: &PersonRow, referral: &str) -
 }
 
 /// The plan this referral follows, at the version of the pathway that is in force now.
-fn plan_for(unit: &mut Unit<'_>, person: &PersonRow, referral: &str, sender: &str) -> String {
+fn plan_for(unit: &mut Unit<'_>, person: &PersonRow, referral: &str) -> String {
     let id = Unit::new_id();
     let plan = json!({
         "resourceType": "CarePlan",
@@ -287,17 +304,36 @@ fn plan_for(unit: &mut Unit<'_>, person: &PersonRow, referral: &str, sender: &st
         "supportingInfo": [{ "reference": format!("ServiceRequest/{referral}") }],
     });
     let plan = Resource::from_value(plan).expect("it says its resourceType");
-    let belongs = Belongs { sender: sender.to_owned(), person: person.id.clone(), referral: referral.to_owned() };
+    let belongs =
+        Belongs { sender: unit.house.organization(), person: person.id.clone(), referral: referral.to_owned() };
     unit.create(plan, belongs);
     id
 }
 
-fn first_task(unit: &mut Unit<'_>, request: &Resource, row: &ReferralRow, checks: &[String]) {
+async fn first_task(unit: &mut Unit<'_>, request: &Resource, row: &ReferralRow, checks: &[String]) -> Result<()> {
     let priority = request.text("priority").unwrap_or("routine");
     let house = unit.house;
     let step = house.plan.first_step();
     let due = At::from(house.plan.contact_due(unit.now, Some(priority)));
     let mut notes = vec![format!("Came by: {}.", referral::entry_route(request).replace('-', " "))];
     notes.extend(checks.iter().cloned());
-    tasks::open(unit, step, row, priority, due, &notes);
+    tasks::open(unit, step, row, priority, due, &notes).await
+}
+
+/// A new priority, sent before anyone began to work: the first contact is due accordingly.
+pub(super) async fn reprioritise(unit: &mut Unit<'_>, of: &ReferralRow, priority: Option<&str>) -> Result<()> {
+    let house = unit.house;
+    let (wanted, due) = (priority.unwrap_or("routine"), house.plan.contact_due(of.received_at.time(), priority));
+    for row in unit.tx.tasks_of_referral(&of.id).await?.into_iter().filter(|t| t.code == house.plan.first_step().code) {
+        let Some(seen) = unit.get("Task", &row.id).await? else { continue };
+        let mut task = seen.resource;
+        if task.text("priority") == Some(wanted) {
+            continue;
+        }
+        task.map_mut().insert("priority".to_owned(), json!(wanted));
+        task.map_mut()["restriction"]["period"]["end"] = json!(instant(due));
+        let row = TaskRow { priority: i64::from(referral::priority_rank(wanted)), due: due.into(), ..row };
+        tasks::save(unit, row, task).await?;
+    }
+    Ok(())
 }

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
-use crate::fhir::when::instant;
+use crate::fhir::when::{instant, start_of};
 use crate::fhir::{Resource, systems};
 use crate::pathway::pam::PamReading;
 use crate::store::{DeliveryRow, ReferralRow, Store, TaskRow};
@@ -30,8 +30,9 @@ pub async fn status(
         )
     })?;
     let tasks = tx.tasks_of_referral(id).await?;
-    let encounters = resources(tx.resources_of_referral(id, "Encounter").await?)?;
-    let observations = resources(tx.resources_of_referral(id, "Observation").await?)?;
+    let ours = house.organization();
+    let encounters = recorded(tx.resources_of_referral(id, "Encounter").await?, &ours)?;
+    let observations = recorded(tx.resources_of_referral(id, "Observation").await?, &ours)?;
     let deliveries = tx.deliveries_of_referral(id).await?;
     drop(tx);
     let row = audit_row(actor, now, request_id, "$status", &format!("ServiceRequest/{id}"), &stored.person, "success");
@@ -47,8 +48,9 @@ pub async fn status(
     Ok(json!({ "resourceType": "Parameters", "parameter": parameters }))
 }
 
-fn resources(stored: Vec<crate::store::Stored>) -> Result<Vec<Resource>> {
-    stored.iter().map(|s| s.resource().map_err(Error::from)).collect()
+/// What Live Well recorded; what the sender brought along is not our doing.
+fn recorded(stored: Vec<crate::store::Stored>, ours: &str) -> Result<Vec<Resource>> {
+    stored.iter().filter(|s| s.sender == ours).map(|s| s.resource().map_err(Error::from)).collect()
 }
 
 fn summary(referral: &ReferralRow, tasks: &[TaskRow], encounters: &[Resource]) -> Vec<Value> {
@@ -65,12 +67,7 @@ fn summary(referral: &ReferralRow, tasks: &[TaskRow], encounters: &[Resource]) -
     let attempts = encounters.iter().filter(|e| e.text("status") == Some("cancelled")).count();
     parameters.push(json!({ "name": "attempts", "valueInteger": attempts }));
     for task in open {
-        parameters.push(json!({ "name": "next", "part": [
-            { "name": "task", "valueReference": { "reference": format!("Task/{}", task.id) } },
-            { "name": "code", "valueCode": task.code },
-            { "name": "status", "valueCode": task.status },
-            { "name": "due", "valueInstant": instant(task.due.time()) },
-        ]}));
+        parameters.push(json!({ "name": "next", "valueCode": task.code }));
     }
     if !referral.outcome.is_empty() {
         parameters.push(json!({ "name": "outcome", "valueCode": referral.outcome }));
@@ -82,7 +79,7 @@ fn latest_pam(house: &House, observations: &[Resource]) -> Option<Value> {
     let readings = observations.iter().filter(|o| o.text("status") != Some("entered-in-error"));
     let (observation, reading) = readings
         .filter_map(|o| Some((o, PamReading::read(o, &house.codes, &house.pam).ok()??)))
-        .max_by_key(|(o, _)| o.text("effectiveDateTime").map(str::to_owned))?;
+        .max_by_key(|(o, _)| o.text("effectiveDateTime").and_then(start_of))?;
     let score: Value = serde_json::from_str(&reading.score.to_string()).ok()?;
     let mut part = vec![
         json!({ "name": "score", "valueDecimal": score }),

@@ -1,7 +1,7 @@
 //! A submission: one resource or a transaction Bundle, all or nothing. Whatever door it came through, each resource goes
 //! to the act that knows it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -78,9 +78,10 @@ pub async fn submit(
     request_id: &str,
     submission: &Submission,
 ) -> Result<Answer> {
-    let mut unit = Unit::begin(store, house, actor, now, request_id).await?;
     let digest = digest(submission);
+    let mut unit = Unit::begin(store, house, actor, now, request_id).await?;
     if let Some(answer) = answered_before(&mut unit, submission, &digest).await? {
+        unit.commit().await?;
         return Ok(answer);
     }
     let mut work = Work::plan(&mut unit, submission).await?;
@@ -88,12 +89,15 @@ pub async fn submit(
     work.resolve();
     let mut places = work.run(&mut unit, &digest, &id).await?;
     if let Some(referral) = work.resent.take() {
-        return again(&mut unit, &referral).await;
+        // What was begun for the entries before it is not kept.
+        drop(unit);
+        let mut unit = Unit::begin(store, house, actor, now, request_id).await?;
+        let answer = again(&mut unit, &referral).await?;
+        unit.commit().await?;
+        return Ok(answer);
     }
     let (bundle, key) = (work.bundle, work.key.take());
-    for touched in &places {
-        keep::note_dangling(&mut unit, touched).await?;
-    }
+    keep::note_dangling(&mut unit, &places).await?;
     let answer = if bundle { response_bundle(&places, unit.now).to_string() } else { places_reference(&places) };
     if bundle || key.is_some() {
         let row = SubmissionRow {
@@ -141,6 +145,7 @@ impl Work {
                 (Some(criteria), _) => match existing(unit, &kind, criteria, &entry.expression).await? {
                     Some(written) => {
                         let id = written.id.clone();
+                        unit.audit("conditional create", &format!("{kind}/{id}"), "");
                         found.insert(at, written);
                         id
                     }
@@ -150,6 +155,13 @@ impl Work {
                 (None, None) => Unit::new_id(),
             };
             let reference = format!("{kind}/{id}");
+            if at > 0 && entry.id.is_some() && by_reference.contains_key(&reference) {
+                return Err(Error::rule(
+                    IssueCode::Invariant,
+                    format!("{}.id", entry.expression),
+                    "Two entries are about the same resource. Send each resource once.",
+                ));
+            }
             if !entry.full_url.is_empty() && by_reference.insert(entry.full_url.clone(), at).is_some() {
                 return Err(Error::rule(
                     IssueCode::Invariant,
@@ -163,6 +175,7 @@ impl Work {
             by_reference.insert(reference, at);
             entry.resource.map_mut().insert("id".to_owned(), json!(id));
         }
+        distinct_referrals(&entries)?;
         let resources = entries.iter().map(|e| e.resource.clone()).collect();
         let sent = Sent { by_reference, resources };
         Ok(Work { entries, found, sent, bundle, key, resent: None })
@@ -192,16 +205,14 @@ impl Work {
                 continue;
             }
             let entry = &self.entries[at];
-            if !self.bundle || entry.method == Method::Update {
-                self.current(unit, entry).await?;
-            }
+            self.current(unit, entry).await?;
             let act = act_for(unit, entry);
             let resource = entry.resource.clone();
             let reference = (resource.kind().to_owned(), resource.id().unwrap_or_default().to_owned());
             match act {
                 Act::Patient => {
                     let person = identify::patient(unit, &self.sent, resource, &entry.expression).await?;
-                    keeping.person.get_or_insert(person);
+                    keeping.concerns(&person, "");
                 }
                 Act::ChangePatient => identify::change_patient(unit, &self.sent, resource).await?,
                 Act::Refer => match refer::refer(
@@ -215,17 +226,16 @@ impl Work {
                 .await?
                 {
                     Referred::New { person, referral } => {
-                        keeping.person = Some(person);
-                        keeping.referral = Some(referral);
+                        keeping.concerns(&person, &referral);
                     }
                     Referred::Before(referral) => {
                         self.resent = Some(referral);
                         return Ok(Vec::new());
                     }
                 },
-                Act::ChangeReferral => withdraw::change_referral(unit, resource, digest).await?,
+                Act::ChangeReferral => withdraw::change_referral(unit, &self.sent, resource, digest).await?,
                 Act::Record => record::record(unit, resource, &entry.expression, &mut keeping).await?,
-                Act::ChangeRecord => record::change_record(unit, resource, &entry.expression).await?,
+                Act::ChangeRecord => record::change_record(unit, resource, &entry.expression, &mut keeping).await?,
                 Act::Task => {
                     tasks::change_task_in(unit, resource, entry.if_match).await?;
                 }
@@ -260,6 +270,23 @@ impl Work {
             _ => Ok(()),
         }
     }
+}
+
+/// Refuses two new referrals with one business identifier: neither would be the first.
+fn distinct_referrals(entries: &[Entry]) -> Result<()> {
+    let mut seen = HashSet::new();
+    for entry in entries.iter().filter(|e| e.resource.kind() == "ServiceRequest" && e.method == Method::Create) {
+        for identifier in refer::business_identifiers(&entry.resource) {
+            if !seen.insert(identifier) {
+                return Err(Error::rule(
+                    IssueCode::Duplicate,
+                    format!("{}.identifier", entry.expression),
+                    "Two referrals of this Bundle have the same identifier. Give each its own.",
+                ));
+            }
+        }
+    }
+    Ok(())
 }
 
 enum Act {
@@ -297,6 +324,8 @@ fn rank(kind: &str) -> u8 {
         "Encounter" => 2,
         "Consent" => 3,
         "Provenance" => 5,
+        // Last: completing one looks at what was recorded beside it.
+        "Task" => 6,
         _ => 4,
     }
 }
@@ -378,17 +407,20 @@ async fn answered_before(unit: &mut Unit<'_>, submission: &Submission, digest: &
              send the same content again.",
         ))));
     }
+    unit.audit("resend", "Bundle", "");
     if before.answer.starts_with('{') {
         return Ok(Some(Answer { entries: Vec::new(), again: Some(before.answer) }));
     }
     let (kind, id) = before.answer.split_once('/').ok_or(Error::NotFound)?;
     let stored = unit.tx.resource(kind, id, &unit.actor.sight.clone()).await?.ok_or(Error::NotFound)?;
+    unit.audit("resend", &before.answer, &stored.person);
     Ok(Some(Answer { entries: vec![as_found(stored)], again: None }))
 }
 
 /// The answer to a referral that is sent again: what the first one was answered with.
 async fn again(unit: &mut Unit<'_>, referral: &str) -> Result<Answer> {
     let row = unit.tx.referral(referral).await?.ok_or(Error::NotFound)?;
+    unit.audit("resend", &format!("ServiceRequest/{referral}"), &row.person);
     if let Some(submission) = unit.tx.submission(&row.submission).await? {
         return Ok(Answer { entries: Vec::new(), again: Some(submission.answer) });
     }
@@ -426,8 +458,10 @@ async fn existing(unit: &mut Unit<'_>, kind: &str, criteria: &str, expression: &
     // No unique key keeps two from both finding nothing. The value alone: both may give the system, or only one.
     unit.tx.hold(&format!("{kind} {value}")).await?;
     let words = Criterion::Words { param: param.to_owned(), any: vec![(value, system)], not: false };
+    // The caller's own: a person's NHS number stands on our Patient as well as on the one the caller sent.
+    let own = Criterion::Senders(vec![unit.actor.organization.clone(), String::new()]);
     let sight = unit.actor.sight.clone();
-    let found = unit.tx.search(kind, &[words], &sight, &Page { after: None, limit: 2 }).await?;
+    let found = unit.tx.search(kind, &[words, own], &sight, &Page { after: None, limit: 2 }).await?;
     match found.matches.len() {
         0 => Ok(None),
         1 => Ok(found.matches.into_iter().next().map(as_found)),

@@ -18,14 +18,14 @@ use super::{Actor, Error, House, Result, Unit, Written};
 const AHEAD: chrono::Duration = chrono::Duration::days(21);
 
 /// Opens the Task of a step of the pathway.
-pub(super) fn open(
+pub(super) async fn open(
     unit: &mut Unit<'_>,
     step: &Step,
     referral: &ReferralRow,
     priority: &str,
     due: At,
     notes: &[String],
-) {
+) -> Result<()> {
     let id = Unit::new_id();
     let ready = At::from((due.time() - AHEAD).max(unit.now));
     let mut task = blank(unit, &id, &step.code, &step.title, &step.role, priority, due);
@@ -67,9 +67,10 @@ pub(super) fn open(
         ..row(unit, &task, &step.code, &step.role, due)
     };
     let belongs =
-        Belongs { sender: referral.sender.clone(), person: referral.person.clone(), referral: referral.id.clone() };
-    unit.queue(row);
-    unit.create(Resource::from_value(task).expect("it says its resourceType"), belongs);
+        Belongs { sender: unit.house.organization(), person: referral.person.clone(), referral: referral.id.clone() };
+    unit.tx.insert_tasks(&[row]).await?;
+    unit.create(Resource::from_value(task)?, belongs);
+    Ok(())
 }
 
 /// Opens a Task for a co-ordinator: something that only a person can settle. Once is enough while one is open.
@@ -98,7 +99,7 @@ pub(super) async fn for_co_ordinator(
         person: person.id.clone(),
         ..row(unit, &task, code, "co-ordinator", due)
     };
-    unit.queue(row);
+    unit.tx.insert_tasks(&[row]).await?;
     let belongs =
         Belongs { sender: unit.house.organization(), person: person.id.clone(), referral: referral.to_owned() };
     unit.create(Resource::from_value(task)?, belongs);
@@ -150,6 +151,7 @@ fn row(unit: &Unit<'_>, task: &Value, code: &str, role: &str, due: At) -> TaskRo
         person: String::new(),
         created_at: unit.now.into(),
         open: true,
+        held_at: At(0),
     }
 }
 
@@ -183,12 +185,18 @@ pub(super) async fn apply(
     event: Event,
 ) -> Result<(TaskRow, Resource)> {
     let state = state_of(&row)?;
+    let paused = event == Event::Hold;
     let moved = state.apply(event).map_err(not_allowed)?;
     let mut row = row;
+    let held = std::mem::replace(&mut row.held_at, if paused { unit.now.into() } else { At(0) });
+    if held != At(0) {
+        // The clock stood still meanwhile.
+        row.due = At::from(row.due.time() + (unit.now - held.time()));
+        task.map_mut()["restriction"]["period"]["end"] = json!(instant(row.due.time()));
+    }
     row.status = moved.status().to_owned();
     row.owner = moved.owner().unwrap_or_default().to_owned();
     row.open = moved.is_open();
-    row.version += 1;
     let fields = task.map_mut();
     fields.insert("status".to_owned(), json!(row.status));
     match moved.owner() {
@@ -206,12 +214,13 @@ pub(super) async fn apply(
     save(unit, row, task).await
 }
 
-/// Writes a Task's new version; its row says the version already.
-pub(super) async fn save(unit: &mut Unit<'_>, row: TaskRow, task: Resource) -> Result<(TaskRow, Resource)> {
-    if !unit.tx.update_task(&row).await? {
+/// Writes a Task's new version: one for a unit of work, however often the unit touches it.
+pub(super) async fn save(unit: &mut Unit<'_>, mut row: TaskRow, task: Resource) -> Result<(TaskRow, Resource)> {
+    unit.change(task.clone()).await?;
+    let before = std::mem::replace(&mut row.version, unit.version_of(&task));
+    if !unit.tx.update_task(&row, before).await? {
         return Err(StoreError::Conflict.into());
     }
-    unit.change(task.clone()).await?;
     Ok((row, task))
 }
 
@@ -268,38 +277,85 @@ pub(super) async fn change_task_in(unit: &mut Unit<'_>, wanted: Resource, if_mat
                 .to_owned(),
         ));
     }
-    let (row, task) = seen(unit, &id).await?;
+    let (mut row, mut task) = seen(unit, &id).await?;
     unchanged_elsewhere(&task, &wanted)?;
     let (status, owner) = (wanted.text("status").unwrap_or_default(), wanted.text("owner.reference"));
     let event = state_of(&row)?.change_to(status, owner).map_err(not_allowed)?;
     may_work_on(unit, &row)?;
     unit.audit("update", &format!("Task/{id}"), &row.person);
-    if event == Some(Event::Complete) {
-        let outcome = outcome_of(&wanted)?;
-        let outputs = wanted.all("output.valueReference.reference").into_iter().filter_map(Value::as_str);
-        let completion = Completion { outcome, outputs: outputs.map(str::to_owned).collect(), note: None };
-        return complete::complete_in(unit, &id, &completion).await;
-    }
-    let (mut row, mut changed) = match event {
-        Some(event) => apply(unit, row, task, event).await?,
-        None => {
-            let mut row = row;
-            row.version += 1;
-            save(unit, row, task).await?
+    take_over(&mut task, &wanted);
+    row.priority = i64::from(priority_rank(task.text("priority").unwrap_or_default()));
+    row.due = task.text("restriction.period.end").and_then(start_of).map_or(row.due, At::from);
+    unit.tx.reorder_task(&row.id, row.priority, row.due).await?;
+    match event {
+        None => drop(save(unit, row, task).await?),
+        Some(Event::Receive) => {
+            return Err(Error::rule(
+                IssueCode::BusinessRule,
+                "Task.status",
+                "received says nothing about who does the work. $claim the Task, or leave it requested.",
+            ));
         }
-    };
+        Some(Event::Complete) => {
+            let outputs = wanted.all("output.valueReference.reference").into_iter().filter_map(Value::as_str);
+            let outputs = outputs.map(str::to_owned).collect();
+            let completion = Completion { outcome: outcome_of(&wanted)?, outputs, note: None };
+            unit.change(task).await?;
+            complete::complete_in(unit, &id, &completion).await?;
+        }
+        Some(event) => {
+            if let Event::Claim { by } = &event {
+                may_be_given(unit, by).await?;
+            }
+            let (row, task) = apply(unit, row, task, event).await?;
+            if !row.open {
+                hand_on(unit, &row, &task).await?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Takes over what a PUT may change beside the state.
+fn take_over(task: &mut Resource, wanted: &Resource) {
     for element in OPEN_TO_CHANGE.iter().filter(|e| !matches!(**e, "executionPeriod" | "lastModified")) {
         match wanted.value().get(*element) {
-            Some(value) => drop(changed.map_mut().insert((*element).to_owned(), value.clone())),
-            None => drop(changed.map_mut().shift_remove(*element)),
+            Some(value) => drop(task.map_mut().insert((*element).to_owned(), value.clone())),
+            None => drop(task.map_mut().shift_remove(*element)),
         }
     }
-    row.priority = i64::from(priority_rank(changed.text("priority").unwrap_or_default()));
-    if let Some(due) = changed.text("restriction.period.end").and_then(start_of) {
-        row.due = due.into();
+}
+
+/// A Task is taken by oneself; a co-ordinator may give it to anyone on the staff.
+async fn may_be_given(unit: &mut Unit<'_>, by: &str) -> Result<()> {
+    let staff = staff(unit)?;
+    if by == staff.reference {
+        return Ok(());
     }
-    unit.tx.reorder_task(&row.id, row.priority, row.due).await?;
-    unit.change(changed).await
+    let co_ordinates = staff.roles.iter().any(|role| role == "co-ordinator");
+    let id = by.strip_prefix("PractitionerRole/").unwrap_or_default();
+    if co_ordinates && unit.tx.directory_resource("PractitionerRole", id).await?.is_some() {
+        return Ok(());
+    }
+    Err(Error::rule(
+        IssueCode::BusinessRule,
+        "Task.owner",
+        "You take Tasks for yourself. A co-ordinator may give one to another member of staff, by PractitionerRole/id.",
+    ))
+}
+
+/// A step that ended without being done, on a referral that goes on, becomes a co-ordinator's: nobody's referral may end
+/// in nobody's hands.
+async fn hand_on(unit: &mut Unit<'_>, row: &TaskRow, task: &Resource) -> Result<()> {
+    let house = unit.house;
+    let Some(step) = house.plan.step(&row.code) else { return Ok(()) };
+    let Some(referral) = unit.tx.referral(&row.referral).await? else { return Ok(()) };
+    if matches!(referral.state.as_str(), "closed" | "withdrawn") {
+        return Ok(());
+    }
+    let step = Step { role: "co-ordinator".to_owned(), ..step.clone() };
+    let note = format!("Task/{} for the same step ended as {}. Decide how the referral goes on.", row.id, row.status);
+    open(unit, &step, &referral, task.text("priority").unwrap_or("routine"), row.due, &[note]).await
 }
 
 fn unchanged_elsewhere(task: &Resource, wanted: &Resource) -> Result<()> {

@@ -1,5 +1,7 @@
 //! One unit of work: everything an act changes, in one transaction, written in few statements at its end.
 
+use std::collections::HashMap;
+
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
@@ -7,7 +9,7 @@ use uuid::Uuid;
 use crate::fhir::systems::REFERRAL_FLAG;
 use crate::fhir::when::instant;
 use crate::fhir::{Resource, index};
-use crate::store::{AuditRow, Belongs, Sight, Store, StoreError, Stored, TaskRow, Tx};
+use crate::store::{AuditRow, Belongs, Sight, Store, StoreError, Stored, Tx};
 
 use super::{Actor, Error, House, Result};
 
@@ -20,9 +22,10 @@ pub struct Unit<'a> {
     pub now: DateTime<Utc>,
     pub request_id: &'a str,
     touched: Vec<Touched>,
-    /// What was read: type, id and version.
-    read: Vec<(String, String, i64)>,
-    tasks: Vec<TaskRow>,
+    /// Where each touched resource stands in `touched`, by `Type/id`.
+    places: HashMap<String, usize>,
+    /// What was read: its version, by `Type/id`.
+    read: HashMap<String, i64>,
     audit: Vec<AuditRow>,
 }
 
@@ -49,6 +52,7 @@ pub struct Written {
 pub struct Seen {
     pub resource: Resource,
     pub belongs: Belongs,
+    /// The version that callers know: the one before this unit, for what existed before it.
     pub version: i64,
 }
 
@@ -69,8 +73,8 @@ impl<'a> Unit<'a> {
             now,
             request_id,
             touched: Vec::new(),
-            read: Vec::new(),
-            tasks: Vec::new(),
+            places: HashMap::new(),
+            read: HashMap::new(),
             audit: Vec::new(),
         })
     }
@@ -103,12 +107,14 @@ impl<'a> Unit<'a> {
     }
 
     async fn look(&mut self, kind: &str, id: &str, sight: &Sight) -> Result<Option<Seen>> {
-        if let Some(t) = self.touched.iter().find(|t| t.resource.kind() == kind && t.resource.id() == Some(id)) {
-            return Ok(Some(Seen { resource: t.resource.clone(), belongs: t.belongs.clone(), version: t.version }));
+        let key = format!("{kind}/{id}");
+        if let Some(t) = self.places.get(&key).and_then(|at| self.touched.get(*at)) {
+            let version = t.before.as_ref().map_or(t.version, |before| before.version);
+            return Ok(Some(Seen { resource: t.resource.clone(), belongs: t.belongs.clone(), version }));
         }
         match self.tx.resource(kind, id, sight).await? {
             Some(stored) if !stored.deleted => {
-                self.read.push((kind.to_owned(), id.to_owned(), stored.version));
+                self.read.insert(key, stored.version);
                 Ok(Some(Seen { resource: stored.resource()?, belongs: stored.belongs(), version: stored.version }))
             }
             _ => Ok(None),
@@ -117,39 +123,46 @@ impl<'a> Unit<'a> {
 
     /// A new resource; its id is set.
     pub fn create(&mut self, resource: Resource, belongs: Belongs) {
-        self.touched.push(Touched { before: None, resource, belongs, version: 1 });
+        self.touch(Touched { before: None, resource, belongs, version: 1 });
+    }
+
+    fn touch(&mut self, touched: Touched) {
+        self.places.insert(touched.resource.reference(), self.touched.len());
+        self.touched.push(touched);
     }
 
     /// A new version of a resource that exists. The row must be one this caller may change: that is for the act to know.
     pub async fn change(&mut self, resource: Resource) -> Result<()> {
-        let (kind, id) = (resource.kind().to_owned(), resource.id().unwrap_or_default().to_owned());
-        if let Some(t) =
-            self.touched.iter_mut().find(|t| t.resource.kind() == kind && t.resource.id() == Some(id.as_str()))
-        {
+        let key = resource.reference();
+        if let Some(t) = self.places.get(&key).and_then(|at| self.touched.get_mut(*at)) {
             t.resource = resource;
             return Ok(());
         }
-        let before = self.tx.resource(&kind, &id, &Sight::Everything).await?.ok_or(Error::NotFound)?;
+        let (kind, id) = (resource.kind(), resource.id().unwrap_or_default());
+        let before = self.tx.resource(kind, id, &Sight::Everything).await?.ok_or(Error::NotFound)?;
         // What this act decided on is another version: it has to decide again.
-        if self.read.iter().any(|(k, i, version)| *k == kind && *i == id && *version != before.version) {
+        if self.read.get(&key).is_some_and(|version| *version != before.version) {
             return Err(StoreError::Conflict.into());
         }
         let belongs = before.belongs();
         let version = before.version + 1;
-        self.touched.push(Touched { before: Some(before), resource, belongs, version });
+        self.touch(Touched { before: Some(before), resource, belongs, version });
+        Ok(())
+    }
+
+    /// [`Unit::change`] of a resource that is someone else's from now on.
+    pub async fn hand_over(&mut self, resource: Resource, belongs: Belongs) -> Result<()> {
+        let key = resource.reference();
+        self.change(resource).await?;
+        if let Some(t) = self.places.get(&key).and_then(|at| self.touched.get_mut(*at)) {
+            t.belongs = belongs;
+        }
         Ok(())
     }
 
     /// The version a resource will have once this unit is durable.
     pub fn version_of(&self, resource: &Resource) -> i64 {
-        let touched =
-            self.touched.iter().find(|t| t.resource.kind() == resource.kind() && t.resource.id() == resource.id());
-        touched.map_or(1, |t| t.version)
-    }
-
-    /// Puts a new Task into the queue.
-    pub fn queue(&mut self, task: TaskRow) {
-        self.tasks.push(task);
+        self.places.get(&resource.reference()).and_then(|at| self.touched.get(*at)).map_or(1, |t| t.version)
     }
 
     /// Notes who did what, to be written with the rest.
@@ -199,7 +212,6 @@ impl<'a> Unit<'a> {
         }
         self.tx.insert_resources(&fresh).await?;
         self.tx.add_index(&rows).await?;
-        self.tx.insert_tasks(&self.tasks).await?;
         self.tx.insert_audit(&self.audit).await?;
         Ok(written)
     }

@@ -6,11 +6,17 @@ use crate::fhir::systems::REFERRAL_REFERENCE;
 use crate::fhir::{Resource, path};
 
 use super::refer::business_identifiers;
-use super::{Error, Result, Unit, complete};
+use super::submit::Sent;
+use super::{Error, Result, Unit, complete, keep, refer};
 
 /// A new version of a ServiceRequest by its sender. `revoked` and `entered-in-error` cancel what is open; anything else
 /// is for a referral nobody has begun to work on.
-pub(super) async fn change_referral(unit: &mut Unit<'_>, mut request: Resource, digest: &str) -> Result<()> {
+pub(super) async fn change_referral(
+    unit: &mut Unit<'_>,
+    sent: &Sent,
+    mut request: Resource,
+    digest: &str,
+) -> Result<()> {
     let id = request.id().unwrap_or_default().to_owned();
     let seen = unit.see("ServiceRequest", &id).await?.ok_or(Error::NotFound)?;
     if seen.belongs.sender != unit.actor.organization {
@@ -20,7 +26,10 @@ pub(super) async fn change_referral(unit: &mut Unit<'_>, mut request: Resource, 
     }
     unit.audit("update", &format!("ServiceRequest/{id}"), &seen.belongs.person);
     unit.hold_person(&seen.belongs.person).await?;
-    let Some(referral) = unit.tx.referral(&id).await? else { return unit.change(request).await };
+    let Some(referral) = unit.tx.referral(&id).await? else {
+        keep::stays_with_person(unit, &request, &seen.belongs.person).await?;
+        return refer::becomes_referral(unit, sent, request, digest).await;
+    };
     keep_ours(&seen.resource, &mut request);
     if request.value().get("subject") != seen.resource.value().get("subject") {
         return Err(Error::conflict(
@@ -53,6 +62,7 @@ pub(super) async fn change_referral(unit: &mut Unit<'_>, mut request: Resource, 
             let identifiers = business_identifiers(&request);
             unit.tx.insert_referral_identifiers(&referral.sender, &id, &identifiers).await?;
             unit.tx.update_referral(&id, &referral.state, "", digest, referral.since).await?;
+            refer::reprioritise(unit, &referral, request.text("priority")).await?;
             unit.change(request).await
         }
         _ => Err(Error::conflict(

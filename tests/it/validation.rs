@@ -1,9 +1,7 @@
 //! What the checker says of published examples, and of examples broken on purpose.
 
 use std::collections::BTreeMap;
-use std::io::{Seek as _, Write as _};
 use std::path::PathBuf;
-use std::process::Command;
 use std::sync::OnceLock;
 
 use livewell::fhir::check::{self, Profiles};
@@ -11,7 +9,7 @@ use livewell::fhir::{Issue, Resource, Severity};
 use serde_json::Value;
 
 use crate::broken_on_purpose::{Dice, broken_elements, broken_extensions, broken_slices, disturb};
-use crate::test_data;
+use crate::{oracle, test_data};
 
 const MAX: usize = 100;
 
@@ -155,20 +153,6 @@ fn every_example_broken_against_its_profile_is_refused() {
     assert_eq!(passed, Vec::<String>::new());
 }
 
-/// The verdicts of the fhirkit validator, where Python and its package are there.
-fn fhirkit(resources: &[Value]) -> Option<Vec<String>> {
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/oracles/fhirkit_verdicts.py");
-    let lines: String = resources.iter().map(|r| format!("{r}\n")).collect();
-    let mut input = tempfile::tempfile().ok()?;
-    input.write_all(lines.as_bytes()).ok()?;
-    input.rewind().ok()?;
-    let run = Command::new("python3").arg(script).stdin(input).output().ok().filter(|o| o.status.success());
-    if run.is_none() {
-        eprintln!("skipped: no python3 with the package fhirkit-rs");
-    }
-    Some(String::from_utf8_lossy(&run?.stdout).lines().map(str::to_owned).collect())
-}
-
 #[test]
 fn whatever_the_fhirkit_validator_refuses_is_refused_here() {
     let Some(folder) = test_data::present("uk-core/examples-json-derived") else { return };
@@ -180,7 +164,7 @@ fn whatever_the_fhirkit_validator_refuses_is_refused_here() {
         is_resource(&copy).then_some(copy)
     };
     let disturbed: Vec<Value> = examples.iter().cycle().filter_map(another).take(3000).collect();
-    let Some(theirs) = fhirkit(&disturbed) else { return };
+    let Some(theirs) = oracle::verdicts(&disturbed) else { return };
     let ours: Vec<Vec<Issue>> = disturbed.iter().map(|v| check::check(&resource(v), MAX)).collect();
     let count = |ours_refuses: bool, theirs_refuses: bool| {
         ours.iter().zip(&theirs).filter(|(o, t)| o.is_empty() != ours_refuses && (*t != "ok") == theirs_refuses).count()

@@ -27,11 +27,22 @@ pub(crate) const PARAMETERS: [(&str, &str); 15] = [
     ("patient.identifier", "token"),
 ];
 
+/// Parameters of which several hold together: from a day, and before another.
+const MAY_REPEAT: [&str; 5] = ["due", "modified", "_lastUpdated", "authored-on", "status:not"];
+
 pub(super) async fn search(doors: &State, call: &Call, request: Request) -> Result<axum::response::Response, Error> {
     let mut tx = doors.store.read().await?;
     let mut wanted = TaskQuery::default();
     let mut ignored = Vec::new();
-    for (name, value) in &request.filters {
+    for (at, (name, value)) in request.filters.iter().enumerate() {
+        let again = request.filters.iter().take(at).any(|(earlier, _)| earlier == name);
+        if again && !MAY_REPEAT.contains(&name.as_str()) {
+            return Err(refuse(
+                "Task",
+                name,
+                "This parameter is given twice. Give alternatives once, with commas between.",
+            ));
+        }
         if !read(&mut tx, call, &mut wanted, name, value).await? {
             if !request.lenient {
                 let known: Vec<&str> = PARAMETERS.iter().map(|(name, _)| *name).collect();
@@ -73,6 +84,9 @@ async fn read(tx: &mut Tx, call: &Call, wanted: &mut TaskQuery, name: &str, valu
         wanted.persons = Some(found);
         return Ok(true);
     }
+    if split(value).is_empty() {
+        return Err(refuse("Task", name, "This parameter has no value. Give it one, or leave it out."));
+    }
     let codes = || split(value).iter().map(|t| token(t).1).collect::<Vec<_>>();
     let ids = |kind: &str| -> Vec<String> {
         let strip = |v: &String| match call.doors.house.local(v) {
@@ -93,7 +107,7 @@ async fn read(tx: &mut Tx, call: &Call, wanted: &mut TaskQuery, name: &str, valu
         "_lastUpdated" | "modified" => wanted.updated.push(moments(value).ok_or_else(bad_date)?),
         "due" => wanted.due.push(moments(value).ok_or_else(bad_date)?),
         "status" => wanted.statuses = codes(),
-        "status:not" => wanted.not_statuses = codes(),
+        "status:not" => wanted.not_statuses.extend(codes()),
         "code" => wanted.codes = codes(),
         "performer" => wanted.roles = codes(),
         "priority" => wanted.priorities = codes().iter().map(|p| i64::from(priority_rank(p))).collect(),

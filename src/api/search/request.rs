@@ -12,6 +12,9 @@ const PAGE: i64 = 20;
 /// Matches on a page at most.
 const LONGEST_PAGE: i64 = 500;
 
+/// Parameters of one search, and alternatives of one parameter, at most.
+const MOST: usize = 100;
+
 /// Parameters whose values can tell who a person is. Links we make leave them out.
 const TELLING: [&str; 9] =
     ["identifier", "patient", "subject", "name", "family", "given", "birthdate", "telecom", "address"];
@@ -57,8 +60,14 @@ impl Request {
                 _ if value.is_empty() => {
                     return Err(refuse(kind, &name, "This parameter has no value. Give it one, or leave it out."));
                 }
+                _ if value.bytes().filter(|b| *b == b',').count() >= MOST => {
+                    return Err(refuse(kind, &name, "This parameter has more than 100 alternatives. Search in parts."));
+                }
                 _ => request.filters.push((name, value)),
             }
+        }
+        if request.filters.len() > MOST {
+            return Err(refuse(kind, "_count", "This search has more than 100 parameters. Search in parts."));
         }
         Ok(request)
     }

@@ -152,7 +152,7 @@ fn receipts<'a>(outgoing: &[Outgoing], copies: impl Iterator<Item = Option<&'a P
 }
 
 /// The base without query and fragment: paths are appended to it.
-fn base_of(mut url: Url) -> Url {
+pub(super) fn base_of(mut url: Url) -> Url {
     url.set_query(None);
     url.set_fragment(None);
     url

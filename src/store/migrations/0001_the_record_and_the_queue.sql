@@ -114,8 +114,10 @@ create table task (
     referral   text   not null,
     person     text   not null,
     created_at bigint not null,
-    open       boolean not null
+    open       boolean not null,
+    held_at    bigint not null
 );
+create index task_of_person on task (person, code) where open;
 create index task_unclaimed on task (role, locality, priority, due, id) where status = 'requested';
 create index task_work_list on task (locality, role, priority, due, id) where open;
 create index task_of_owner on task (owner, priority, due, id) where open;

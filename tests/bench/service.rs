@@ -1,0 +1,162 @@
+//! The service under load: the real binary in a process of its own, on a database of its own, with default settings
+//! apart from the port and a log that says warnings only.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use livewell::app;
+use livewell::config::{Config, DatabaseUrl};
+use livewell::demo::keys::DemoKey;
+use livewell::fhir::Resource;
+use livewell::store::ClientRow;
+use livewell::workflow::{self, Actor};
+use serde_json::Value;
+
+use super::client::{Ask, Connection};
+use super::population::{LOCALITIES, OURS, PRACTICES, coach, directory, populate, practice};
+
+const PRACTICE_SCOPE: &str =
+    "system/ServiceRequest.cruds system/Patient.cruds system/Condition.cruds system/Task.rs system/Encounter.rs";
+const COACH_SCOPE: &str =
+    "system/Task.cruds system/ServiceRequest.rs system/Patient.rs system/Encounter.cruds system/Observation.cruds";
+
+pub(crate) type Failed = Box<dyn std::error::Error>;
+
+/// A service that is running; it is stopped when dropped.
+pub(crate) struct Service {
+    pub(crate) address: SocketAddr,
+    pub(crate) database: PathBuf,
+    pub(crate) tasks: u64,
+    /// How long the process took from its start to its first answer.
+    pub(crate) start: Duration,
+    key: DemoKey,
+    child: Child,
+}
+
+impl Service {
+    /// Makes a database with so many Tasks in this folder, and serves it. `reached` is a practice and its system.
+    pub(crate) async fn start(
+        folder: &Path,
+        address: SocketAddr,
+        tasks: u64,
+        reached: Option<(&str, &str)>,
+    ) -> Result<Service, Failed> {
+        let database = folder.join(format!("livewell-{tasks}.db"));
+        let key = DemoKey::generate("bench-1");
+        prepare(&database, &key, reached).await?;
+        populate(&database, tasks, chrono::Utc::now().timestamp_micros()).await?;
+        let begun = Instant::now();
+        let child = Command::new(env!("CARGO_BIN_EXE_livewell"))
+            .arg("serve")
+            .current_dir(folder)
+            .env("LIVEWELL_DATABASE_URL", format!("sqlite:{}", database.display()))
+            .env("LIVEWELL_HTTP_LISTEN", address.to_string())
+            .env("LIVEWELL_SERVICE_ORGANIZATION", OURS)
+            .env("LIVEWELL_DELIVERY_ALLOW_PRIVATE_ADDRESSES", "true")
+            .env("LIVEWELL_TELEMETRY_LEVEL", "warn")
+            .stdout(Stdio::null())
+            .spawn()?;
+        let mut service = Service { address, database, tasks, start: Duration::ZERO, key, child };
+        let live = Ask::get("/livez", "");
+        while Connection::to(address).send(&live).await.is_err() {
+            if begun.elapsed() > Duration::from_secs(20) {
+                return Err("the service did not start in 20 s".into());
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        service.start = begun.elapsed();
+        Ok(service)
+    }
+
+    /// Access tokens of the coaches, one for each locality.
+    pub(crate) async fn coaches(&self) -> Result<Vec<String>, Failed> {
+        let mut tokens = Vec::new();
+        for at in 0..LOCALITIES {
+            tokens.push(self.token(&coach(at), COACH_SCOPE).await?);
+        }
+        Ok(tokens)
+    }
+
+    /// Access tokens of all practices.
+    pub(crate) async fn practices(&self) -> Result<Vec<String>, Failed> {
+        let mut tokens = Vec::new();
+        for at in 0..PRACTICES {
+            tokens.push(self.token(&practice(at), PRACTICE_SCOPE).await?);
+        }
+        Ok(tokens)
+    }
+
+    /// An access token from the token endpoint, for an assertion signed as any client signs one.
+    async fn token(&self, client: &str, scope: &str) -> Result<String, Failed> {
+        let answer = Connection::to(self.address).send(&self.token_request(client, scope)?).await?.expect(200)?;
+        Ok(answer.json()["access_token"].as_str().unwrap_or_default().to_owned())
+    }
+
+    fn token_request(&self, client: &str, scope: &str) -> Result<Ask, Failed> {
+        let endpoint = format!("http://{}/oauth/token", self.address);
+        let assertion = self.key.assertion(client, &endpoint, chrono::Utc::now());
+        let form = serde_urlencoded::to_string([
+            ("grant_type", "client_credentials"),
+            ("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"),
+            ("client_assertion", &assertion),
+            ("scope", scope),
+        ])?;
+        let ask = Ask::post("/oauth/token", "", &Value::Null);
+        Ok(Ask { content_type: "application/x-www-form-urlencoded", body: form.into(), ..ask })
+    }
+
+    /// Memory the process holds now, in MB.
+    pub(crate) fn resident_mb(&self) -> f64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
+        let kb: f64 = line.trim().trim_end_matches(" kB").parse().unwrap_or_default();
+        kb / 1024.0
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A port that is free now.
+pub(crate) fn free_address() -> std::io::Result<SocketAddr> {
+    TcpListener::bind("127.0.0.1:0")?.local_addr()
+}
+
+/// A database with the directory and the clients, as `livewell load` and `livewell client add` leave it.
+async fn prepare(database: &Path, key: &DemoKey, reached: Option<(&str, &str)>) -> Result<(), Failed> {
+    let mut config = Config::default();
+    config.database.url = DatabaseUrl(format!("sqlite:{}", database.display()));
+    config.service.organization = Some(OURS.to_owned());
+    let store = app::open_store(&config).await?;
+    let house = app::house(&config, String::new())?;
+    let resources = directory(reached).into_iter().map(|value| Resource::from_value(value).map(|r| (String::new(), r)));
+    let resources = resources.collect::<Result<Vec<_>, _>>().map_err(|_| "the directory is not FHIR")?;
+    workflow::load(&store, &house, &Actor::service(OURS), chrono::Utc::now(), resources, &mut |_| {}).await?;
+    let client = |id: String, organization: String, scopes: &str, staff: String| ClientRow {
+        id,
+        organization,
+        scopes: scopes.to_owned(),
+        jwks: key.jwks().to_string(),
+        jwks_url: String::new(),
+        staff,
+        speaks_for_staff: false,
+        created_at: chrono::Utc::now().into(),
+        disabled_at: None,
+    };
+    let mut tx = store.write().await?;
+    for at in 0..PRACTICES {
+        tx.put_client(&client(practice(at), practice(at), PRACTICE_SCOPE, String::new())).await?;
+    }
+    for at in 0..LOCALITIES {
+        let staff = format!("PractitionerRole/{}", coach(at));
+        tx.put_client(&client(coach(at), OURS.to_owned(), COACH_SCOPE, staff)).await?;
+    }
+    tx.commit().await?;
+    Ok(())
+}

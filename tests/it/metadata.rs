@@ -1,0 +1,191 @@
+//! `/fhir/metadata` says what is served: all of that, and nothing else.
+
+use livewell::fhir::codec::{Limits, read_xml};
+use livewell::fhir::{Resource, check, profiles};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::oracle;
+use crate::support::caller::{Answer, Caller};
+use crate::support::{TestApp, on_each_database};
+
+/// No token: what the service offers is for everyone to read.
+async fn read(caller: &Caller, accept: &str) -> Answer {
+    caller.get("metadata").header("Authorization", "").header("Accept", accept).await.expect(200)
+}
+
+async fn statement(caller: &Caller) -> Value {
+    read(caller, "application/fhir+json").await.body
+}
+
+/// The list under `key`, '' and empty where there is none.
+fn list<'a>(value: &'a Value, key: &str) -> impl Iterator<Item = &'a Value> {
+    value[key].as_array().into_iter().flatten()
+}
+
+fn codes(value: &Value, key: &str) -> Vec<String> {
+    list(value, key).filter_map(|i| i["code"].as_str()).map(str::to_owned).collect()
+}
+
+/// A value that this kind of search parameter takes.
+fn sample(name: &str, kind: &str) -> &'static str {
+    match (name, kind) {
+        ("overdue", _) => "true",
+        (_, "date") => "ge2026-01-01",
+        (_, "reference") => "Patient/nobody",
+        (_, "uri") => "https://nobody.example",
+        _ => "nobody",
+    }
+}
+
+on_each_database! {
+    async fn it_is_valid_r4_in_both_formats_and_says_the_same_in_both(app: TestApp) {
+        let caller = app.system().await;
+        let statement = statement(&caller).await;
+        let resource = Resource::from_value(statement.clone()).unwrap();
+        assert_eq!(check::check(&resource, 20), vec![]);
+        let xml = read(&caller, "application/fhir+xml").await;
+        assert!(xml.header("content-type").starts_with("application/fhir+xml"));
+        let from_xml = read_xml(xml.text.as_bytes(), &Limits::default()).unwrap();
+        assert_eq!(from_xml.value(), &statement);
+        if let Some(verdicts) = oracle::verdicts(std::slice::from_ref(&statement)) {
+            assert_eq!(verdicts, ["ok"]);
+        }
+    }
+
+    async fn every_search_parameter_it_names_is_searched_by(app: TestApp) {
+        let caller = app.system().await;
+        let mut asked = 0;
+        for resource in list(&statement(&caller).await["rest"][0], "resource") {
+            let kind = resource["type"].as_str().unwrap();
+            for parameter in list(resource, "searchParam") {
+                let (name, compares) = (parameter["name"].as_str().unwrap(), parameter["type"].as_str().unwrap());
+                let found = caller.get(format!("{kind}?{name}={}", sample(name, compares))).await.expect(200);
+                assert_eq!(found.body["type"], "searchset", "{kind}?{name}");
+                asked += 1;
+            }
+        }
+        assert!(asked > 300, "{asked}");
+    }
+
+    async fn every_interaction_it_names_is_served(app: TestApp) {
+        let caller = app.system().await;
+        let statement = statement(&caller).await;
+        for resource in list(&statement["rest"][0], "resource") {
+            let kind = resource["type"].as_str().unwrap();
+            let wrong = json!({ "resourceType": kind, "id": "nobody", "noSuchElement": true });
+            for interaction in codes(resource, "interaction") {
+                let (answer, expected) = match interaction.as_str() {
+                    "read" => (caller.get(format!("{kind}/nobody")).await, 404),
+                    "vread" => (caller.get(format!("{kind}/nobody/_history/1")).await, 404),
+                    "history-instance" => (caller.get(format!("{kind}/nobody/_history")).await, 404),
+                    "search-type" => (caller.get(format!("{kind}?_count=1")).await, 200),
+                    // Refused for its content, so it was looked at.
+                    "create" => (caller.post(kind, &wrong).await, 400),
+                    "update" => (caller.put(format!("{kind}/nobody"), &wrong).await, 400),
+                    other => panic!("{kind}: what is {other}?"),
+                };
+                answer.expect(expected);
+            }
+        }
+        assert_eq!(codes(&statement["rest"][0], "interaction"), ["transaction"]);
+        let nothing = json!({ "resourceType": "Bundle", "type": "transaction" });
+        let answer = caller.post("", &nothing).await;
+        assert!([200, 400, 422].contains(&answer.status), "{}", answer.text);
+    }
+
+    async fn an_instance_goes_through_all_that_is_named(app: TestApp) {
+        let caller = app.practice("TESTA1").await;
+        let goal = json!({ "resourceType": "Observation", "status": "final", "code": { "text": "Steps in a day" },
+            "subject": { "identifier": { "system": "https://fhir.nhs.uk/Id/nhs-number", "value": "9990000018" } } });
+        caller.post("ServiceRequest", &crate::support::build::referral()).await.expect(201);
+        let made = caller.post("Observation", &goal).await.expect(201);
+        let at = format!("Observation/{}", made.id());
+        let mut stored = caller.get(at.as_str()).await.expect(200).body;
+        caller.get(format!("{at}/_history/1")).await.expect(200);
+        stored["valueInteger"] = json!(4000);
+        caller.put(at.as_str(), &stored).if_match(1).await.expect(200);
+        let history = caller.get(format!("{at}/_history")).await.expect(200);
+        assert_eq!(history.resources().len(), 2);
+        let found = caller.get(format!("Observation?_id={}", made.id())).await.expect(200);
+        assert_eq!(found.resources()[0]["valueInteger"], 4000);
+    }
+
+    async fn every_operation_it_names_is_served_and_defined(app: TestApp) {
+        let caller = app.staff("coach-north").await;
+        let statement = statement(&caller).await;
+        let mut served = Vec::new();
+        for resource in list(&statement["rest"][0], "resource") {
+            let kind = resource["type"].as_str().unwrap();
+            for operation in list(resource, "operation") {
+                let (name, definition) = (operation["name"].as_str().unwrap(), operation["definition"].as_str());
+                assert!(profiles::resources().iter().any(|p| p.text("url") == definition), "{definition:?}");
+                let parameters = |name: &str, code: &str| {
+                    json!({ "resourceType": "Parameters", "parameter": [{ "name": name, "valueCode": code }] })
+                };
+                let (answer, expected) = match name {
+                    "claim-next" => {
+                        (caller.post("Task/$claim-next", &parameters("role", "health-coach")).await, 204)
+                    }
+                    "claim" | "release" => {
+                        let path = format!("{kind}/nobody/${name}");
+                        (caller.send(Method::POST, path).if_match(1).await, 404)
+                    }
+                    "complete" => {
+                        let path = format!("{kind}/nobody/$complete");
+                        (caller.post(path, &parameters("outcome", "accepted")).if_match(1).await, 404)
+                    }
+                    "status" => (caller.get(format!("{kind}/nobody/$status")).await, 404),
+                    other => panic!("what is {other}?"),
+                };
+                answer.expect(expected);
+                served.push(name.to_owned());
+            }
+        }
+        served.sort_unstable();
+        assert_eq!(served, ["claim", "claim-next", "complete", "release", "status"]);
+    }
+
+    async fn what_is_not_built_answers_501_and_is_not_named(app: TestApp) {
+        let caller = app.system().await;
+        let before = app.stored().await;
+        for (method, path) in [
+            (Method::POST, "/fhir/$process-message"),
+            (Method::GET, "/cds-services"),
+            (Method::GET, "/cds-services/"),
+            (Method::POST, "/cds-services/live-well"),
+            (Method::GET, "/app"),
+            (Method::GET, "/app/"),
+            (Method::GET, "/app/work-list"),
+            (Method::PATCH, "/fhir/Task/nobody"),
+            (Method::DELETE, "/fhir/Task/nobody"),
+            (Method::GET, "/fhir/AuditEvent"),
+            (Method::POST, "/fhir/Subscription"),
+        ] {
+            let answer = caller.send(method, path).await.expect(501);
+            assert_eq!(answer.body["resourceType"], "OperationOutcome", "{path}");
+            assert_eq!(answer.issue(), "not-supported", "{path}");
+        }
+        assert_eq!(app.stored().await, before);
+        let statement = statement(&caller).await;
+        let rest = &statement["rest"][0];
+        assert!(statement.get("messaging").is_none() && rest.get("operation").is_none(), "{statement}");
+        for resource in list(rest, "resource") {
+            assert!(!["AuditEvent", "Subscription", "MessageHeader"].contains(&resource["type"].as_str().unwrap()));
+            let named = codes(resource, "interaction");
+            assert!(!named.iter().any(|code| code == "patch" || code == "delete"), "{resource}");
+        }
+    }
+
+    async fn a_type_it_names_says_where_its_profiles_are(app: TestApp) {
+        let statement = statement(&app.system().await).await;
+        let named: Vec<&str> = list(&statement["rest"][0], "resource")
+            .flat_map(|resource| list(resource, "supportedProfile"))
+            .filter_map(Value::as_str)
+            .collect();
+        assert!(named.len() >= 5, "{named:?}");
+        for url in named {
+            assert!(profiles::resources().iter().any(|p| p.text("url") == Some(url)), "{url}");
+        }
+    }
+}

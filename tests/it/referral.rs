@@ -1,0 +1,362 @@
+//! A referral arrives: however it was sent it is acknowledged, kept as it is, and waits for the right people.
+
+use livewell::fhir::systems::{ENTRY_ROUTE, REFERRAL_FLAG, REFERRAL_REFERENCE};
+use serde_json::{Value, json};
+
+use crate::support::caller::Caller;
+use crate::support::{TestApp, build, on_each_database};
+
+/// Our reference among the identifiers of a ServiceRequest.
+pub(crate) fn reference_of(request: &Value) -> String {
+    let identifiers = request["identifier"].as_array().into_iter().flatten();
+    let ours = identifiers.filter(|i| i["system"] == REFERRAL_REFERENCE).collect::<Vec<_>>();
+    assert_eq!(ours.len(), 1, "{request}");
+    ours[0]["value"].as_str().unwrap().to_owned()
+}
+
+/// The Tasks of a ServiceRequest, as the Live Well organisation's own system sees them.
+pub(crate) async fn tasks_of(app: &TestApp, referral: &str) -> Vec<Value> {
+    app.system().await.get(format!("Task?focus=ServiceRequest/{referral}")).await.expect(200).resources()
+}
+
+/// The one Task of a ServiceRequest.
+async fn task_of(app: &TestApp, referral: &str) -> Value {
+    let tasks = tasks_of(app, referral).await;
+    assert_eq!(tasks.len(), 1, "{tasks:#?}");
+    tasks[0].clone()
+}
+
+/// What we noted on a resource that is to be checked.
+fn flags(resource: &Value) -> Vec<&str> {
+    let tags = resource["meta"]["tag"].as_array().into_iter().flatten();
+    tags.filter(|t| t["system"] == REFERRAL_FLAG).filter_map(|t| t["code"].as_str()).collect()
+}
+
+/// The notes of a Task as one text.
+fn notes(task: &Value) -> String {
+    let notes = task["note"].as_array().into_iter().flatten();
+    notes.filter_map(|note| note["text"].as_str()).collect::<Vec<_>>().join("\n")
+}
+
+/// What the sender sent, out of what is served.
+fn as_sent(mut served: Value) -> Value {
+    let fields = served.as_object_mut().unwrap();
+    fields.remove("id");
+    fields.remove("meta");
+    let identifiers = fields["identifier"].as_array_mut().unwrap();
+    identifiers.retain(|i| i["system"] != REFERRAL_REFERENCE);
+    if identifiers.is_empty() {
+        fields.remove("identifier");
+    }
+    served
+}
+
+async fn person_of(app: &TestApp, referral: &str) -> String {
+    app.rows(&format!("select person from referral where id = '{referral}'")).await[0][0].as_str().unwrap().to_owned()
+}
+
+async fn sent(caller: &Caller, referral: &Value) -> String {
+    caller.post("ServiceRequest", referral).await.expect(201).id()
+}
+
+on_each_database! {
+    async fn a_referral_is_acknowledged_with_where_it_is_its_version_and_a_reference_to_read_out(app: TestApp) {
+        let made = app.practice("TESTA1").await.post("ServiceRequest", &build::referral()).await.expect(201);
+        let (id, base) = (made.id(), &app.base);
+        assert_eq!(made.header("location"), format!("{base}/fhir/ServiceRequest/{id}/_history/1"));
+        assert_eq!(made.header("etag"), "W/\"1\"");
+        assert_eq!(made.body["meta"]["versionId"], "1");
+        assert_eq!(made.body["meta"]["lastUpdated"], "2026-03-02T09:00:00.000Z");
+        let reference = reference_of(&made.body);
+        let groups: Vec<&str> = reference.split('-').collect();
+        assert_eq!((groups[0], groups[1].len(), groups[2].len(), groups.len()), ("LW", 4, 4, 3), "{reference}");
+        let kept = app.rows(&format!("select reference from referral where id = '{id}'")).await;
+        assert_eq!(kept, [[json!(reference)]]);
+    }
+
+    async fn the_person_may_be_named_by_nhs_number_contained_known_or_in_the_same_bundle(app: TestApp) {
+        let practice = app.practice("TESTA1").await;
+        let by_number = sent(&practice, &build::referral()).await;
+        let contained = sent(&practice, &build::referral_with(build::person(build::ADA))).await;
+
+        let known = practice.post("Patient", &build::person(build::ADA)).await.expect(201).id();
+        let mut to_known = build::referral();
+        to_known["subject"] = json!({ "reference": format!("Patient/{known}") });
+        let to_known = sent(&practice, &to_known).await;
+        let mut absolute = build::referral();
+        absolute["subject"] = json!({ "reference": format!("{}/fhir/Patient/{known}", app.base) });
+        let absolute = sent(&practice, &absolute).await;
+
+        let urn = build::urn();
+        let mut bundled = build::referral();
+        bundled["subject"] = json!({ "reference": urn });
+        let bundle = build::transaction([(build::urn(), bundled), (urn, build::person(build::ADA))]);
+        let made = practice.post("", &bundle).await.expect(200).made();
+        let bundled = made[0].strip_prefix("ServiceRequest/").unwrap().to_owned();
+        let read = practice.get(made[0].clone()).await.expect(200).body;
+        assert_eq!(read["subject"], json!({ "reference": made[1] }));
+
+        let person = person_of(&app, &by_number).await;
+        for referral in [contained, to_known, absolute, bundled] {
+            assert_eq!(person_of(&app, &referral).await, person);
+        }
+        assert_eq!(app.count("person").await, 1);
+        assert_eq!(app.count("task where code = 'contact-patient'").await, 5);
+    }
+
+    async fn the_first_contact_is_due_in_48_hours_and_in_24_above_routine(app: TestApp) {
+        let practice = app.practice("TESTA1").await;
+        for (priority, due) in [
+            (None, "2026-03-04T09:00:00.000Z"),
+            (Some("routine"), "2026-03-04T09:00:00.000Z"),
+            (Some("urgent"), "2026-03-03T09:00:00.000Z"),
+            (Some("asap"), "2026-03-03T09:00:00.000Z"),
+            (Some("stat"), "2026-03-03T09:00:00.000Z"),
+        ] {
+            let mut referral = build::referral();
+            if let Some(priority) = priority {
+                referral["priority"] = json!(priority);
+            }
+            let id = sent(&practice, &referral).await;
+            let task = task_of(&app, &id).await;
+            assert_eq!(task["restriction"]["period"]["end"], due, "{priority:?}");
+            assert_eq!(task["code"]["coding"][0]["code"], "contact-patient");
+            assert_eq!(task["status"], "requested");
+            assert_eq!(task["priority"], priority.unwrap_or("routine"));
+            assert_eq!(task["performerType"][0]["coding"][0]["code"], "health-coach");
+            assert_eq!(task["for"]["reference"], format!("Patient/{}", person_of(&app, &id).await));
+            assert!(task["basedOn"][0]["reference"].as_str().unwrap().starts_with("CarePlan/"), "{task}");
+            assert!(task.get("owner").is_none(), "{task}");
+            let row = app.rows(&format!("select due from task where referral = '{id}'")).await;
+            let due = due.parse::<chrono::DateTime<chrono::Utc>>().unwrap().timestamp_micros();
+            assert_eq!(row, [[json!(due)]]);
+        }
+    }
+
+    async fn the_locality_is_that_of_the_registered_practice_else_of_the_sender_else_none(app: TestApp) {
+        let (first, fourth) = (app.practice("TESTA1").await, app.practice("TESTA4").await);
+        let registered = sent(&first, &build::referral_with(build::person(build::BERT))).await;
+        assert_eq!(task_of(&app, &registered).await["location"]["reference"], "Location/central");
+        let unknown = sent(&first, &build::referral_of(build::CLEO.0)).await;
+        assert_eq!(task_of(&app, &unknown).await["location"]["reference"], "Location/north");
+        let nowhere = sent(&fourth, &build::referral_with(build::person(build::DAN))).await;
+        assert!(task_of(&app, &nowhere).await.get("location").is_none());
+        // Nobody's locality is everybody's work.
+        for coach in ["coach-north", "coach-south"] {
+            let seen = app.staff(coach).await.get(format!("Task?focus=ServiceRequest/{nowhere}")).await.expect(200);
+            assert_eq!(seen.resources().len(), 1, "{coach}");
+        }
+    }
+
+    async fn what_was_sent_reads_back_as_it_was_to_the_last_digit(app: TestApp) {
+        let practice = app.practice("TESTA1").await;
+        let text = r##"{
+            "resourceType": "ServiceRequest",
+            "meta": { "profile": ["https://fhir.hl7.org.uk/StructureDefinition/UKCore-ServiceRequest"] },
+            "implicitRules": "https://practice.example/rules",
+            "language": "en-GB",
+            "contained": [
+                { "resourceType": "Patient", "id": "p", "identifier": [{ "system": "https://fhir.nhs.uk/Id/nhs-number", "value": "9990000018" }] },
+                { "resourceType": "Observation", "id": "o", "status": "final", "code": { "text": "Weight" },
+                  "valueQuantity": { "value": 70.10, "unit": "kg" } }
+            ],
+            "extension": [{ "url": "https://practice.example/unknown", "valueDecimal": 1.500 }],
+            "identifier": [{ "system": "https://practice.example/Id/referral", "value": "r-1" }],
+            "status": "active",
+            "_status": { "extension": [{ "url": "https://practice.example/why", "valueString": "signed" }] },
+            "intent": "order",
+            "code": { "text": "Health coaching" },
+            "quantityQuantity": { "value": 100.00000000000000000001, "comparator": "<" },
+            "subject": { "reference": "#p", "display": "  Ada " },
+            "_authoredOn": { "extension": [{ "url": "http://hl7.org/fhir/StructureDefinition/data-absent-reason", "valueCode": "unknown" }] },
+            "supportingInfo": [{ "reference": "#o" }, { "reference": "https://elsewhere.example/fhir/Condition/1" }],
+            "reasonCode": [{ "text": "Caf\u00e9 \ud83d\ude42 \u201cquoted\u201d" }],
+            "note": [{ "text": "One\nTwo\ttabbed" }]
+        }"##;
+        let mut expected: Value = serde_json::from_str(text).unwrap();
+        expected.as_object_mut().unwrap().remove("meta");
+        let made = practice.send(reqwest::Method::POST, "ServiceRequest").text("application/fhir+json", text).await.expect(201);
+        assert_eq!(as_sent(made.body.clone()), expected);
+        let read = practice.get(format!("ServiceRequest/{}", made.id())).await.expect(200);
+        assert_eq!(as_sent(read.body.clone()), expected);
+        assert_eq!(read.body["meta"]["profile"][0], "https://fhir.hl7.org.uk/StructureDefinition/UKCore-ServiceRequest");
+        for digits in ["70.10", "1.500", "100.00000000000000000001"] {
+            assert!(read.text.contains(digits), "{digits}");
+        }
+    }
+
+    async fn xml_goes_in_and_comes_out_as_the_same_referral(app: TestApp) {
+        let practice = app.practice("TESTA1").await;
+        let xml = r#"<?xml version="1.0" encoding="UTF-8"?>
+            <ServiceRequest xmlns="http://hl7.org/fhir">
+              <identifier><system value="https://practice.example/Id/referral"/><value value="x-1"/></identifier>
+              <status value="active"/><intent value="order"/>
+              <quantityQuantity><value value="2.50"/></quantityQuantity>
+              <subject><identifier><system value="https://fhir.nhs.uk/Id/nhs-number"/><value value="9990000018"/></identifier></subject>
+              <reasonCode><text value="Tea &amp; company"/></reasonCode>
+            </ServiceRequest>"#;
+        let ask = practice.send(reqwest::Method::POST, "ServiceRequest").text("application/fhir+xml", xml);
+        let made = ask.header("Accept", "application/fhir+xml").await.expect(201);
+        assert!(made.header("content-type").starts_with("application/fhir+xml"), "{:?}", made.headers);
+        assert!(made.text.contains(r#"<text value="Tea &amp; company"/>"#), "{}", made.text);
+        let id = made.header("location").split('/').rev().nth(2).unwrap().to_owned();
+        let json = practice.get(format!("ServiceRequest/{id}")).await.expect(200);
+        assert_eq!(json.body["reasonCode"][0]["text"], "Tea & company");
+        assert!(json.text.contains("2.50"));
+        let again = practice.get(format!("ServiceRequest/{id}?_format=xml")).await.expect(200);
+        assert!(again.text.contains(r#"<value value="2.50"/>"#), "{}", again.text);
+        // The same in JSON is the same sending.
+        let same = as_sent(json.body);
+        assert_eq!(practice.post("ServiceRequest", &same).await.expect(200).id(), id);
+    }
+
+    async fn the_answer_carries_as_much_as_is_preferred(app: TestApp) {
+        let practice = app.practice("TESTA1").await;
+        let ask = |prefer: &str| practice.post("ServiceRequest", &build::referral()).header("Prefer", prefer);
+        let minimal = ask("return=minimal").await.expect(201);
+        assert_eq!(minimal.text, "");
+        assert_eq!(minimal.header("etag"), "W/\"1\"");
+        practice.get(format!("ServiceRequest/{}", minimal.id())).await.expect(200);
+        assert_eq!(ask("return=representation").await.expect(201).body["resourceType"], "ServiceRequest");
+        assert_eq!(ask("return=OperationOutcome").await.expect(201).body["resourceType"], "OperationOutcome");
+    }
+
+    async fn what_is_not_a_referral_to_us_is_kept_as_context_without_a_task(app: TestApp) {
+        let practice = app.practice("TESTA1").await;
+        let ours = sent(&practice, &build::referral()).await;
+        let but = |change: fn(&mut Value)| {
+            let mut request = build::referral();
+            change(&mut request);
+            request
+        };
+        let mut based = build::referral();
+        based["basedOn"] = json!([{ "reference": format!("ServiceRequest/{ours}") }]);
+        for context in [
+            but(|r| r["status"] = json!("draft")),
+            but(|r| r["status"] = json!("completed")),
+            but(|r| r["status"] = json!("revoked")),
+            but(|r| r["performer"] = json!([build::organization("TESTA2")])),
+            based,
+        ] {
+            let made = practice.post("ServiceRequest", &context).await.expect(201);
+            assert_eq!(as_sent(made.body.clone()), context);
+            assert!(!made.text.contains(REFERRAL_REFERENCE), "{}", made.text);
+            assert!(tasks_of(&app, &made.id()).await.is_empty());
+            practice.get(format!("ServiceRequest/{}", made.id())).await.expect(200);
+        }
+        assert_eq!((app.count("referral").await, app.count("task").await), (1, 1));
+        let to_us = but(|r| r["performer"] = json!([build::organization("TESTLW")]));
+        reference_of(&practice.post("ServiceRequest", &to_us).await.expect(201).body);
+    }
+
+    async fn another_requester_than_the_sender_is_kept_and_flagged(app: TestApp) {
+        let practice = app.practice("TESTA1").await;
+        let mut own = build::referral();
+        own["requester"] = build::organization("TESTA1");
+        let own = practice.post("ServiceRequest", &own).await.expect(201);
+        assert!(!flags(&own.body).contains(&"other-requester"));
+        let mut other = build::referral();
+        other["requester"] = build::organization("TESTA2");
+        let made = practice.post("ServiceRequest", &other).await.expect(201);
+        assert_eq!(made.body["requester"], other["requester"]);
+        assert!(flags(&made.body).contains(&"other-requester"), "{}", made.body["meta"]);
+        assert!(notes(&task_of(&app, &made.id()).await).contains("another organisation"));
+        let sender = app.rows(&format!("select sender from referral where id = '{}'", made.id())).await;
+        assert_eq!(sender, [[json!("TESTA1")]]);
+    }
+
+    async fn how_the_person_came_stands_on_the_task(app: TestApp) {
+        let practice = app.practice("TESTA1").await;
+        for route in ["ltc-review", "register-invitation", "self", "carer", "community", "hospital-discharge"] {
+            let mut referral = build::referral();
+            referral["category"] = json!([{ "coding": [{ "system": ENTRY_ROUTE, "code": route }] }]);
+            let id = sent(&practice, &referral).await;
+            assert!(notes(&task_of(&app, &id).await).contains(&route.replace('-', " ")), "{route}");
+        }
+        let mut unsaid = build::referral();
+        unsaid.as_object_mut().unwrap().remove("category");
+        let id = sent(&practice, &unsaid).await;
+        assert!(notes(&task_of(&app, &id).await).contains("Came by: other."));
+    }
+
+    async fn nobody_is_turned_away_and_the_task_says_what_to_check(app: TestApp) {
+        let practice = app.practice("TESTA1").await;
+        let child = build::registered_at(build::patient("9990000050", "Youngtest", "2015-01-01"), "TESTA1");
+        let elsewhere = build::registered_at(build::patient("9990000069", "Fartest", "1950-01-01"), "TESTZ9");
+        let mut silent = build::referral_with(build::person(build::ADA));
+        silent.as_object_mut().unwrap().remove("reasonCode");
+        for (referral, flag, note) in [
+            (build::referral_with(child), "not-eligible-age", "under 18"),
+            (build::referral_with(elsewhere), "practice-not-in-area", "live in the area"),
+            (build::referral_of("9990000077"), "no-practice", "practice is not known"),
+            (build::referral_of("9990000085"), "birth-date-unknown", "birth date is not known"),
+            (silent, "no-reason-stated", "No condition or reason"),
+        ] {
+            let made = practice.post("ServiceRequest", &referral).await.expect(201);
+            assert!(flags(&made.body).contains(&flag), "{flag}: {}", made.body["meta"]);
+            let task = task_of(&app, &made.id()).await;
+            assert!(notes(&task).contains(note), "{flag}: {}", notes(&task));
+        }
+        let plain = practice.post("ServiceRequest", &build::referral_with(build::person(build::ADA))).await.expect(201);
+        assert!(flags(&plain.body).is_empty(), "{}", plain.body["meta"]);
+    }
+
+    async fn referrals_of_one_person_share_the_open_spell_and_each_has_its_own_task(app: TestApp) {
+        let first = sent(&app.practice("TESTA1").await, &build::referral()).await;
+        let second = sent(&app.practice("TESTA2").await, &build::referral()).await;
+        let other = sent(&app.practice("TESTA2").await, &build::referral_of(build::BERT.0)).await;
+        let spell = app.system().await.get(format!("EpisodeOfCare?patient={}", person_of(&app, &first).await)).await;
+        let spells = spell.expect(200).resources();
+        assert_eq!(spells.len(), 1);
+        let requests: Vec<&str> =
+            spells[0]["referralRequest"].as_array().unwrap().iter().filter_map(|r| r["reference"].as_str()).collect();
+        assert_eq!(requests, [format!("ServiceRequest/{first}"), format!("ServiceRequest/{second}")]);
+        assert_eq!((spells[0]["status"].clone(), app.count("episode").await), (json!("active"), 2));
+        let tasks = [task_of(&app, &first).await, task_of(&app, &second).await, task_of(&app, &other).await];
+        assert_ne!(tasks[0]["id"], tasks[1]["id"]);
+        assert_ne!(tasks[0]["basedOn"], tasks[1]["basedOn"]);
+    }
+
+    async fn a_reference_to_nothing_is_refused_for_the_subject_only(app: TestApp) {
+        let practice = app.practice("TESTA1").await;
+        let before = app.stored().await;
+        let mut lost = build::referral();
+        lost["subject"] = json!({ "reference": "Patient/nobody" });
+        let refused = practice.post("ServiceRequest", &lost).await.expect(422);
+        assert_eq!(refused.expression(), "ServiceRequest.subject");
+        let mut nobody = build::referral();
+        nobody["subject"] = build::by_number("9990000019");
+        let refused = practice.post("ServiceRequest", &nobody).await.expect(422);
+        assert_eq!(refused.expression(), "ServiceRequest.subject.identifier.value");
+        assert!(!refused.text.contains("9990000019"), "{}", refused.text);
+        assert_eq!(app.stored().await, before);
+        let mut loose = build::referral();
+        loose["supportingInfo"] = json!([{ "reference": "Condition/nowhere" }]);
+        let made = practice.post("ServiceRequest", &loose).await.expect(201);
+        assert_eq!(made.body["supportingInfo"], loose["supportingInfo"]);
+        assert!(flags(&made.body).contains(&"dangling-reference"), "{}", made.body["meta"]);
+    }
+
+    async fn a_bundle_with_one_bad_entry_leaves_nothing_behind(app: TestApp) {
+        let practice = app.practice("TESTA1").await;
+        let before = app.stored().await;
+        let bundle = |bad: Value| {
+            let urn = build::urn();
+            let mut referral = build::referral();
+            referral["subject"] = json!({ "reference": urn });
+            build::transaction([(build::urn(), referral), (urn, build::person(build::ADA)), (build::urn(), bad)])
+        };
+        let mut lost = build::referral();
+        lost["subject"] = json!({ "reference": "Patient/nobody" });
+        let refused = practice.post("", &bundle(lost)).await.expect(422);
+        assert_eq!(refused.expression(), "Bundle.entry[2].resource.subject");
+        let unknown = json!({ "resourceType": "Condition", "subject": { "display": "x" }, "nonsense": 1 });
+        let refused = practice.post("", &bundle(unknown)).await;
+        assert!((400..500).contains(&refused.status), "{}", refused.text);
+        assert!(refused.expression().starts_with("Bundle.entry[2].resource"), "{}", refused.text);
+        let person = build::patient("9990000019", "Wrongdigit", "1950-01-01");
+        let refused = practice.post("", &bundle(person)).await.expect(422);
+        assert!(refused.expression().starts_with("Bundle.entry[2].resource.identifier"), "{}", refused.text);
+        assert_eq!(app.stored().await, before);
+    }
+}

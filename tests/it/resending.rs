@@ -1,0 +1,125 @@
+//! Sending again: nothing is made twice, and nothing is merged that the sender did not name as one.
+
+use serde_json::{Value, json};
+
+use crate::referral::tasks_of;
+use crate::support::{TestApp, build, on_each_database};
+
+fn together(referral: &Value, person: Value) -> Value {
+    let urn = build::urn();
+    let mut referral = referral.clone();
+    referral["subject"] = json!({ "reference": urn });
+    build::transaction([(build::urn(), referral), (urn, person)])
+}
+
+on_each_database! {
+    async fn a_resent_referral_creates_nothing_new(app: TestApp) {
+        let practice = app.practice("TESTA1").await;
+        let referral = build::referral();
+        let first = practice.post("ServiceRequest", &referral).await.expect(201);
+        let stored = app.stored().await;
+        app.clock.advance(std::time::Duration::from_secs(3600));
+        let again = practice.post("ServiceRequest", &referral).await.expect(200);
+        assert_eq!(again.body, first.body);
+        assert_eq!(again.header("etag"), first.header("etag"));
+        assert_eq!(app.stored().await, stored);
+    }
+
+    async fn the_same_identifier_with_other_content_is_a_conflict_that_says_what_to_do(app: TestApp) {
+        let practice = app.practice("TESTA1").await;
+        let mut referral = build::referral();
+        let first = practice.post("ServiceRequest", &referral).await.expect(201).id();
+        let stored = app.stored().await;
+        referral["reasonCode"][0]["text"] = json!("Something else.");
+        let refused = practice.post("ServiceRequest", &referral).await.expect(409);
+        assert_eq!(refused.issue(), "conflict");
+        assert!(refused.text.contains("If-Match") && refused.text.contains(&first), "{}", refused.text);
+        assert_eq!(app.stored().await, stored);
+    }
+
+    async fn a_resent_bundle_gets_the_first_answer_again(app: TestApp) {
+        let practice = app.practice("TESTA1").await;
+        let referral = build::referral();
+        let first = practice.post("", &together(&referral, build::person(build::ADA))).await.expect(200);
+        let stored = app.stored().await;
+        app.clock.advance(std::time::Duration::from_secs(60));
+        // The sender makes up new names for its entries each time.
+        let again = practice.post("", &together(&referral, build::person(build::ADA))).await.expect(200);
+        assert_eq!(again.body, first.body);
+        assert_eq!(app.stored().await, stored);
+        let changed = together(&referral, build::person(build::BERT));
+        practice.post("", &changed).await.expect(409);
+        assert_eq!(app.stored().await, stored);
+    }
+
+    async fn if_none_exist_answers_with_what_is_there(app: TestApp) {
+        let practice = app.practice("TESTA1").await;
+        let referral = build::referral();
+        let value = referral["identifier"][0]["value"].as_str().unwrap().to_owned();
+        let criteria = format!("identifier=https://practice.example/Id/referral|{value}");
+        let ask = || practice.post("ServiceRequest", &referral).header("If-None-Exist", criteria.clone());
+        let first = ask().await.expect(201);
+        let stored = app.stored().await;
+        assert_eq!(ask().await.expect(200).id(), first.id());
+        assert_eq!(app.stored().await, stored);
+    }
+
+    async fn the_same_idempotency_key_is_the_same_request(app: TestApp) {
+        let practice = app.practice("TESTA1").await;
+        let mut referral = build::referral();
+        referral.as_object_mut().unwrap().remove("identifier");
+        let ask = |body: &Value| practice.post("ServiceRequest", body).header("Idempotency-Key", "key-1");
+        let first = ask(&referral).await.expect(201);
+        let stored = app.stored().await;
+        assert_eq!(ask(&referral).await.expect(200).id(), first.id());
+        let mut other = referral.clone();
+        other["reasonCode"][0]["text"] = json!("Something else.");
+        ask(&other).await.expect(422);
+        assert_eq!(app.stored().await, stored);
+        // A key is its client's own.
+        let elsewhere = app.practice("TESTA2").await;
+        let theirs = elsewhere.post("ServiceRequest", &other).header("Idempotency-Key", "key-1").await.expect(201);
+        assert_ne!(theirs.id(), first.id());
+
+        let bundle = together(&build::referral(), build::person(build::ADA));
+        let made = practice.post("", &bundle).header("Idempotency-Key", "key-2").await.expect(200);
+        let again = practice.post("", &bundle).header("Idempotency-Key", "key-2").await.expect(200);
+        assert_eq!(again.body, made.body);
+    }
+
+    async fn without_an_identifier_two_referrals_are_two(app: TestApp) {
+        let practice = app.practice("TESTA1").await;
+        let mut referral = build::referral();
+        referral.as_object_mut().unwrap().remove("identifier");
+        let first = practice.post("ServiceRequest", &referral).await.expect(201).id();
+        let second = practice.post("ServiceRequest", &referral).await.expect(201).id();
+        assert_ne!(first, second);
+        assert_eq!((tasks_of(&app, &first).await.len(), tasks_of(&app, &second).await.len()), (1, 1));
+    }
+
+    async fn an_identifier_is_its_senders_own(app: TestApp) {
+        let referral = build::referral();
+        let first = app.practice("TESTA1").await.post("ServiceRequest", &referral).await.expect(201).id();
+        let second = app.practice("TESTA2").await.post("ServiceRequest", &referral).await.expect(201).id();
+        assert_ne!(first, second);
+    }
+
+    async fn a_referral_sent_twice_at_once_is_made_once(app: TestApp) {
+        let practice = app.practice("TESTA1").await;
+        let referral = build::referral();
+        practice.token().await;
+        let asked: Vec<_> = (0..8)
+            .map(|_| {
+                let (practice, referral) = (practice.clone(), referral.clone());
+                tokio::spawn(async move { practice.post("ServiceRequest", &referral).await.status })
+            })
+            .collect();
+        let mut answers = Vec::new();
+        for answer in asked {
+            answers.push(answer.await.unwrap());
+        }
+        answers.sort_unstable();
+        assert_eq!(answers, [200, 200, 200, 200, 200, 200, 200, 201]);
+        assert_eq!((app.count("referral").await, app.count("task").await), (1, 1));
+    }
+}
