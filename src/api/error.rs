@@ -99,6 +99,13 @@ fn store(error: &StoreError) -> (StatusCode, Vec<Issue>) {
         StoreError::Unavailable(_) | StoreError::Aborted => {
             (StatusCode::SERVICE_UNAVAILABLE, vec![Issue::general(IssueCode::Transient, again)])
         }
+        StoreError::NotText => (
+            StatusCode::BAD_REQUEST,
+            vec![Issue::general(
+                IssueCode::Value,
+                "A text has a zero character, which no FHIR text has. Leave it out.",
+            )],
+        ),
         StoreError::Conflict => (
             StatusCode::CONFLICT,
             vec![Issue::general(

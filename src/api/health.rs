@@ -16,7 +16,8 @@ pub(super) async fn live() -> &'static str {
 /// `GET /readyz`: the database takes a durable write.
 pub(super) async fn ready(Extract(doors): Extract<State>) -> Response {
     let write = async {
-        let tx = doors.store.write().await?;
+        let mut tx = doors.store.write().await?;
+        tx.write_a_mark().await?;
         tx.commit().await
     };
     match write.await {

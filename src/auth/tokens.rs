@@ -54,6 +54,9 @@ impl TokenEndpoint {
             NoToken::Refused(OAuthError::from(why))
         };
         let claimed = request.claimed_client().map_err(refuse)?;
+        if claimed.contains(char::is_control) {
+            return Err(refuse(BadAssertion::UnknownKey));
+        }
         let mut tx = self.store.read().await?;
         let client = tx.client(&claimed).await?.filter(|client| client.disabled_at.is_none());
         drop(tx);

@@ -18,13 +18,15 @@ pub(super) async fn demo(args: DemoArgs) -> Result<(), Failed> {
     let mut settings = Config::default();
     settings.telemetry.level = "warn".to_owned();
     crate::telemetry::init(&settings.telemetry).map_err(|e| e.to_string())?;
-    let serve = |stage, listener| -> demo::Starting { Box::pin(serve(stage, listener)) };
+    let database = args.database;
+    let serve = move |stage, listener| -> demo::Starting { Box::pin(serve(stage, database.clone(), listener)) };
     demo::run(options, Box::new(serve), &mut std::io::stdout()).await.map_err(|e| e.to_string())
 }
 
-async fn serve(stage: Stage, listener: TcpListener) -> Result<Served, String> {
+async fn serve(stage: Stage, database: Option<String>, listener: TcpListener) -> Result<Served, String> {
     let mut config = Config::default();
-    config.database.url = DatabaseUrl(format!("sqlite:{}", stage.data.join("livewell.db").display()));
+    let file = || format!("sqlite:{}", stage.data.join("livewell.db").display());
+    config.database.url = DatabaseUrl(database.unwrap_or_else(file));
     config.service.organization = Some(stage.organization);
     config.delivery.allow_private_addresses = true;
     let running = app::start(&config, Clock::System, listener).await.map_err(|e| e.to_string())?;

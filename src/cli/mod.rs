@@ -126,6 +126,9 @@ pub struct DemoArgs {
     /// Folder for the demo's databases [default: a fresh folder among the system's temporary files]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
+    /// Keep the service's data here instead: sqlite:FILE or postgres://USER:PASSWORD@HOST/NAME
+    #[arg(long, value_name = "URL")]
+    pub database: Option<String>,
     /// Walk the loop on free ports and exit: 0 when every step worked, 1 when one failed
     #[arg(long)]
     pub once: bool,
@@ -274,7 +277,7 @@ mod tests {
     #[test]
     fn the_demo_takes_port_8080_unless_told() {
         let Command::Demo(demo) = parse("livewell demo").unwrap() else { panic!("not the demo") };
-        assert_eq!(demo, DemoArgs { port: 8080, data: None, once: false });
+        assert_eq!(demo, DemoArgs { port: 8080, data: None, database: None, once: false });
         let Command::Demo(demo) = parse("livewell demo --once --data d").unwrap() else { panic!("not the demo") };
         assert!(demo.once && demo.data.is_some());
     }

@@ -12,6 +12,9 @@ pub enum StoreError {
     /// An earlier statement of the transaction failed, so nothing of it was kept.
     #[error("the transaction was given up after a failed statement")]
     Aborted,
+    /// A text with a zero character, which PostgreSQL cannot hold: nothing stored has it.
+    #[error("a text has a zero character")]
+    NotText,
     /// A setting on which durability rests is not as it must be.
     #[error("{0}")]
     Settings(String),
@@ -59,6 +62,7 @@ impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> StoreError {
         match &error {
             sqlx::Error::Database(inner) if inner.is_unique_violation() => StoreError::Conflict,
+            sqlx::Error::Database(inner) if inner.code().as_deref() == Some("22021") => StoreError::NotText,
             sqlx::Error::Database(inner) if is_transient(inner.code().as_deref().unwrap_or_default()) => {
                 StoreError::Unavailable(Some(error))
             }

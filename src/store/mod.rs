@@ -155,6 +155,17 @@ impl Tx {
         Ok(())
     }
 
+    /// Writes something that changes nothing, so that a commit shows whether the database takes a durable write: an
+    /// empty transaction commits on a full disk too.
+    pub async fn write_a_mark(&mut self) -> Result<(), StoreError> {
+        sql!(
+            self,
+            execute,
+            { sqlite: "pragma user_version = 1", postgres: "select pg_logical_emit_message(true, 'livewell', 'ready')" }
+        )?;
+        Ok(())
+    }
+
     pub(crate) fn note<T>(&mut self, result: Result<T, sqlx::Error>) -> Result<T, StoreError> {
         result.map_err(|error| {
             self.failed = true;

@@ -166,6 +166,8 @@ fn what_a_killed_instance_had_in_hand_is_taken_up_by_another() {
         tokio::time::sleep(Duration::from_millis(1500)).await;
         assert_eq!(app.count("delivery where lease > 1").await, 0, "taken from someone who may still hold it");
         app.stand_in.faults().clear();
+        // Its address too: there the practices look for the keys of the service.
+        app.restart().await;
         app.clock.advance(Duration::from_secs(91));
         app.settled().await;
         assert_eq!(encounters(&app), 3);

@@ -5,6 +5,7 @@
 mod database;
 
 mod broken_on_purpose;
+mod database_faults;
 mod edge;
 mod instances;
 mod layering;

@@ -13,6 +13,8 @@ pub(crate) enum Database {
     Sqlite,
     /// A database of its own on the server that `TEST_POSTGRES_URL` names.
     Postgres,
+    /// The one at this URL, which the test itself made and takes away.
+    At(&'static str),
 }
 
 /// The database that was made for one test.
@@ -27,6 +29,9 @@ pub(crate) struct Made {
 impl Database {
     /// Makes the database; nothing where there is no server to make it on.
     pub(crate) async fn make(self, folder: &Path) -> Option<Made> {
+        if let Database::At(url) = self {
+            return Some(Made { url: url.to_owned(), server: None });
+        }
         if self == Database::Sqlite {
             return Some(Made { url: format!("sqlite:{}", folder.join("livewell.db").display()), server: None });
         }
@@ -52,7 +57,7 @@ impl Made {
 
     /// The rows of a query, each value as JSON: numbers, texts, booleans, null.
     pub(crate) async fn rows(&self, query: &str) -> Vec<Vec<Value>> {
-        if self.server.is_some() {
+        if self.url.starts_with("postgres") {
             let mut connection = self.postgres().connect().await.unwrap();
             let rows = sqlx::query(AssertSqlSafe(query.to_owned())).fetch_all(&mut connection).await.unwrap();
             connection.close().await.unwrap();
