@@ -1,8 +1,11 @@
 //! The product from outside: HTTP in, database and practice out.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod access;
 mod broken_on_purpose;
 mod edge;
+mod finding;
+mod identity;
 mod layering;
 mod log;
 mod r4_tables;
@@ -13,5 +16,6 @@ mod smoke;
 #[expect(dead_code, reason = "what a test needs of a service is here before every test is")]
 mod support;
 mod test_data;
+mod tokens;
 mod validation;
 mod withdrawal;
