@@ -166,6 +166,7 @@ on_each_database! {
                 assert_eq!(refused.issue(), "login");
             }
         }
+        app.settled().await;
         let before = app.stored().await;
         practice.post("ServiceRequest", &build::referral()).header("Authorization", "").await.expect(401);
         practice.post("", &build::transaction([])).header("Authorization", "").await.expect(401);

@@ -85,6 +85,19 @@ on_each_database! {
         assert_eq!(app.count("person").await, 1);
     }
 
+    async fn what_another_sent_is_not_what_if_none_exist_means(app: TestApp) {
+        // Bert's own practice sees what TESTA1 and Live Well call him, and still sends its own.
+        let sender = app.practice("TESTA1").await;
+        let first = sender.post("Patient", &build::person(build::BERT)).await.expect(201).id();
+        let registered = app.practice("TESTA2").await;
+        let criteria = format!("identifier=https://fhir.nhs.uk/Id/nhs-number|{}", build::BERT.0);
+        let ask = || registered.post("Patient", &build::person(build::BERT)).header("If-None-Exist", criteria.clone());
+        let own = ask().await.expect(201).id();
+        assert_ne!(own, first);
+        assert_eq!(ask().await.expect(200).id(), own);
+        assert_eq!(app.count("person").await, 1);
+    }
+
     async fn the_same_idempotency_key_is_the_same_request(app: TestApp) {
         let practice = app.practice("TESTA1").await;
         let mut referral = build::referral();
