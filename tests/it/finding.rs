@@ -119,6 +119,31 @@ on_each_database! {
         }
     }
 
+    async fn no_link_tells_who_a_person_is(app: TestApp) {
+        let practice = app.practice("TESTA1").await;
+        practice.post("Patient", &build::person(build::ADA)).await.expect(201);
+        let (number, family, _, birth_date, _) = build::ADA;
+        for query in [
+            format!("identifier=https://fhir.nhs.uk/Id/nhs-number%7C{number}"),
+            format!("identifier:missing=false&identifier={number}"),
+            format!("family={family}"),
+            format!("name={family}"),
+            format!("birthdate={birth_date}"),
+        ] {
+            // Ours and the practice's own: one on each page.
+            let first = practice.get(format!("Patient?{query}&_count=1")).await.expect(200);
+            let second = practice.get(next(&first).expect("a second page")).await.expect(200);
+            assert_eq!((first.resources().len(), second.resources().len()), (1, 1), "{query}");
+            assert_ne!(ids(&first), ids(&second), "{query}");
+            for link in links(&first).iter().chain(&links(&second)) {
+                let link = link.to_lowercase();
+                for telling in [number, &family.to_lowercase(), birth_date] {
+                    assert!(!link.contains(telling), "{query}: {link}");
+                }
+            }
+        }
+    }
+
     async fn a_page_is_for_the_client_that_asked(app: TestApp) {
         let practice = app.practice("TESTA1").await;
         for _ in 0..3 {
