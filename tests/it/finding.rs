@@ -144,6 +144,29 @@ on_each_database! {
         }
     }
 
+    async fn a_number_is_in_no_link_whatever_parameter_it_was_sent_in(app: TestApp) {
+        let practice = app.practice("TESTA1").await;
+        sent(&practice, &build::referral()).await;
+        let (number, system) = (build::ADA.0, "https://fhir.nhs.uk/Id/nhs-number");
+        for search in [
+            format!("Task?for.identifier={system}%7C{number}"),
+            format!("Task?for:identifier={system}%7C{number}"),
+            format!("Task?patient:identifier={number}"),
+            format!("ServiceRequest?requester:identifier={number}"),
+            format!("ServiceRequest?nhs-number={number}"),
+            format!("Task?nhs-number={number}"),
+        ] {
+            let answer = practice.get(search.as_str()).header("Prefer", "handling=lenient").await;
+            assert!(!answer.text.is_empty());
+            for link in links(&answer) {
+                assert!(!link.contains(number), "{search}: {link}");
+            }
+            if answer.status != 200 {
+                assert!(!answer.text.contains(number), "{search}: {}", answer.text);
+            }
+        }
+    }
+
     async fn a_page_is_for_the_client_that_asked(app: TestApp) {
         let practice = app.practice("TESTA1").await;
         for _ in 0..3 {
