@@ -17,6 +17,9 @@ use serde_json::{Value, json};
 /// What SMART calls an assertion that is a signed JWT.
 pub(crate) const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
+/// An access token, and until when it is used.
+pub(crate) type Token = (String, DateTime<Utc>);
+
 /// A registered client. It signs in when it first asks, and again when its token has run out.
 #[derive(Clone)]
 pub(crate) struct Caller {
@@ -28,7 +31,7 @@ pub(crate) struct Caller {
     pub(super) http: reqwest::Client,
     pub(super) base: String,
     pub(super) clock: Clock,
-    pub(super) token: Arc<Mutex<Option<(String, DateTime<Utc>)>>>,
+    pub(super) token: Arc<Mutex<Option<Token>>>,
     pub(super) headers: BTreeMap<String, String>,
 }
 
