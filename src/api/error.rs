@@ -35,6 +35,9 @@ impl From<NotAdmitted> for Error {
     fn from(why: NotAdmitted) -> Error {
         match why {
             NotAdmitted::Unauthenticated(text) => Error::Unauthenticated(text.to_owned()),
+            NotAdmitted::Unreadable(why) => {
+                Invalid::malformed(Issue::general(IssueCode::Invalid, why.to_string())).into()
+            }
             NotAdmitted::Forbidden(text) => Error::Act(workflow::Error::Forbidden(text)),
             NotAdmitted::Store(error) => Error::Act(error.into()),
         }

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
-use super::acting::ActingPractitioner;
+use super::acting::{ActingPractitioner, BadActingPractitioner};
 use super::caller::{Caller, StaffMember, Standing};
 use super::role::RoleMap;
 use super::scope::Scopes;
@@ -17,6 +17,9 @@ pub enum NotAdmitted {
     /// No token, or one that is not good any more: 401.
     #[error("{0}")]
     Unauthenticated(&'static str),
+    /// The header that names the acting person cannot be read: 400.
+    #[error(transparent)]
+    Unreadable(#[from] BadActingPractitioner),
     /// A good token, and still not: 403.
     #[error("{0}")]
     Forbidden(String),
@@ -82,7 +85,7 @@ async fn member(tx: &mut Tx, reference: &str, roles: &RoleMap) -> Result<StaffMe
 
 /// The member of staff that a system names in `NHSD-Requesting-Practitioner`.
 async fn acting_member(tx: &mut Tx, header: &str, roles: &RoleMap) -> Result<StaffMember, NotAdmitted> {
-    let acting = ActingPractitioner::parse(header).map_err(|why| NotAdmitted::Forbidden(why.to_string()))?;
+    let acting = ActingPractitioner::parse(header)?;
     if let Some(id) = &acting.id
         && let Some(role) = tx.directory_resource("PractitionerRole", id).await?.filter(active)
     {

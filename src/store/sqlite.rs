@@ -35,6 +35,8 @@ struct Writer {
     options: SqliteConnectOptions,
     /// A transaction is open on the connection.
     open: bool,
+    /// A transaction is being begun: left standing when whoever begins it is cut off.
+    beginning: bool,
     /// A unit was begun and neither released nor rolled back.
     unfinished: bool,
     /// Units released into the open transaction, waiting to hear that it is durable.
@@ -57,7 +59,7 @@ impl Sqlite {
             .max_connections(settings.connections.max(1))
             .acquire_timeout(Duration::from_secs(5))
             .connect_lazy_with(options.clone().create_if_missing(false).pragma("query_only", "ON"));
-        let writer = Writer { connection, options, open: false, unfinished: false, waiting: Vec::new() };
+        let writer = Writer { connection, options, open: false, beginning: false, unfinished: false, waiting: Vec::new() };
         let sqlite = Arc::new(Sqlite { writer: Arc::new(Mutex::new(writer)), done: Arc::new(Notify::new()), readers });
         tokio::spawn(commit_when_done(Arc::downgrade(&sqlite.writer), Arc::clone(&sqlite.done)));
         Ok(sqlite)
@@ -157,14 +159,20 @@ impl Writer {
     async fn begin_unit(&mut self) -> Result<(), StoreError> {
         self.roll_back_unfinished().await?;
         if !self.open {
-            if let Err(error) = sqlx::query("begin immediate").execute(&mut self.connection).await {
+            if std::mem::replace(&mut self.beginning, true) {
+                // Someone was cut off while beginning: whether a transaction is open, nothing was done in it.
+                let _ = sqlx::query("rollback").execute(&mut self.connection).await;
+            }
+            let begun = sqlx::query("begin immediate").execute(&mut self.connection).await;
+            self.beginning = false;
+            if let Err(error) = begun {
                 self.reconnect_if_broken().await;
                 return Err(error.into());
             }
             self.open = true;
         }
-        sqlx::query("savepoint unit").execute(&mut self.connection).await?;
         self.unfinished = true;
+        sqlx::query("savepoint unit").execute(&mut self.connection).await?;
         Ok(())
     }
 
@@ -176,11 +184,16 @@ impl Writer {
             sqlx::query("rollback to unit").execute(&mut self.connection).await?;
             sqlx::query("release unit").execute(&mut self.connection).await
         };
-        if let Err(error) = undone.await {
-            // SQLite gives the whole transaction up on a full disk or an I/O error: nothing in it is durable.
-            self.unfinished = false;
-            self.give_up().await;
-            return Err(error.into());
+        match undone.await {
+            Ok(_) => {}
+            // Whoever began it was cut off before the savepoint was made, or after it was released.
+            Err(sqlx::Error::Database(error)) if error.message().starts_with("no such savepoint") => {}
+            Err(error) => {
+                // SQLite gives the whole transaction up on a full disk or an I/O error: nothing in it is durable.
+                self.unfinished = false;
+                self.give_up().await;
+                return Err(error.into());
+            }
         }
         self.unfinished = false;
         Ok(())

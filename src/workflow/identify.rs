@@ -12,8 +12,11 @@ use crate::fhir::{Issue, IssueCode, Resource, path};
 use crate::store::{Belongs, PersonRow};
 
 use super::submit::Sent;
-use super::unit::flag;
+use super::unit::{flag, is_flagged};
 use super::{Error, Result, Unit, tasks};
+
+/// The flag of a person whose NHS number is known with another birth date.
+pub(super) const CONFLICT: &str = "identity-conflict";
 
 /// Who a submission says someone is.
 #[derive(Default)]
@@ -73,7 +76,8 @@ pub(super) async fn subject(
     {
         let flagged = |code| seen.resource.has_flag(code);
         return Ok(Identified {
-            conflict: flagged("identity-conflict"),
+            // Until someone settled it.
+            conflict: person.nhs_number.is_none() && flagged("identity-conflict"),
             told: true,
             unsure: flagged("nhs-number-check-digit"),
             ..Identified::known(person)

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use crate::fhir::when::instant;
 use crate::fhir::{Issue, IssueCode, Resource, index, path};
-use crate::store::{Criterion, Page, Store, SubmissionRow};
+use crate::store::{Criterion, Page, Store, Stored, SubmissionRow};
 
 use super::keep::Keeping;
 use super::refer::Referred;
@@ -429,7 +429,7 @@ async fn again(unit: &mut Unit<'_>, referral: &str) -> Result<Answer> {
     Ok(Answer { entries: vec![as_found(stored)], again: None })
 }
 
-fn as_found(stored: crate::store::Stored) -> Written {
+fn as_found(stored: Stored) -> Written {
     Written {
         kind: stored.kind,
         id: stored.id,
@@ -458,17 +458,26 @@ async fn existing(unit: &mut Unit<'_>, kind: &str, criteria: &str, expression: &
     // No unique key keeps two from both finding nothing. The value alone: both may give the system, or only one.
     unit.tx.hold(&format!("{kind} {value}")).await?;
     let words = Criterion::Words { param: param.to_owned(), any: vec![(value, system)], not: false };
-    // The caller's own: a person's NHS number stands on our Patient as well as on the one the caller sent.
-    let own = Criterion::Senders(vec![unit.actor.organization.clone(), String::new()]);
     let sight = unit.actor.sight.clone();
-    let found = unit.tx.search(kind, &[words, own], &sight, &Page { after: None, limit: 2 }).await?;
-    match found.matches.len() {
+    let found = unit.tx.search(kind, &[words], &sight, &Page { after: None, limit: 100 }).await?;
+    let mut nearest = nearest(unit.actor, found.matches);
+    match nearest.len() {
         0 => Ok(None),
-        1 => Ok(found.matches.into_iter().next().map(as_found)),
+        1 => Ok(nearest.pop().map(as_found)),
         _ => Err(Error::Several(format!(
             "Several {kind} resources match If-None-Exist. Use an identifier that only one has."
         ))),
     }
+}
+
+/// Of what matches, what the caller would make again: its organisation's own, else what is Live Well's. One person is
+/// several Patients here, ours and one of each sender; another sender's is never what a caller means.
+fn nearest(actor: &Actor, matches: Vec<Stored>) -> Vec<Stored> {
+    let (own, rest): (Vec<_>, Vec<_>) = matches.into_iter().partition(|m| m.sender == actor.organization);
+    if !own.is_empty() {
+        return own;
+    }
+    rest.into_iter().filter(|m| m.sender.is_empty() && (actor.ours || m.person.is_empty())).collect()
 }
 
 fn percent_decoded(text: &str) -> String {

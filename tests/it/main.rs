@@ -4,10 +4,13 @@
 #[macro_use]
 mod database;
 
+mod access;
 mod broken_on_purpose;
 mod database_faults;
 mod edge;
 mod instances;
+mod finding;
+mod identity;
 mod layering;
 mod log;
 mod metadata;
@@ -23,5 +26,6 @@ mod store;
 #[expect(dead_code, reason = "what a test needs of a service is here before every test is")]
 mod support;
 mod test_data;
+mod tokens;
 mod validation;
 mod withdrawal;

@@ -89,7 +89,7 @@ fn answer(
         let outcome = operation_outcome(&[Issue::warning(IssueCode::NotSupported, kind, text)]);
         entries.push(json!({ "resource": outcome, "search": { "mode": "outcome" } }));
     }
-    let mut links = vec![json!({ "relation": "self", "url": format!("{base}/{kind}{}", request.shown()) })];
+    let mut links = vec![json!({ "relation": "self", "url": format!("{base}/{kind}{}", request.shown(ignored)) })];
     if let Some(token) = next.and_then(|after| doors.seal.seal(&call.caller.client_id, &request.continued(&after))) {
         links.push(json!({ "relation": "next", "url": format!("{base}/{kind}?_page={token}") }));
     }

@@ -16,8 +16,8 @@ const LONGEST_PAGE: i64 = 500;
 const MOST: usize = 100;
 
 /// Parameters whose values can tell who a person is. Links we make leave them out.
-const TELLING: [&str; 9] =
-    ["identifier", "patient", "subject", "name", "family", "given", "birthdate", "telecom", "address"];
+const TELLING: [&str; 10] =
+    ["identifier", "patient", "subject", "for", "name", "family", "given", "birthdate", "telecom", "address"];
 
 /// A search as it was asked for.
 pub(super) struct Request {
@@ -96,12 +96,16 @@ impl Request {
         })
     }
 
-    /// The query of the `self` link: what was searched by, without values that can tell who a person is.
-    pub(super) fn shown(&self) -> String {
+    /// The query of the `self` link: what was searched by, without what was passed over and without values that can
+    /// tell who a person is.
+    pub(super) fn shown(&self, ignored: &[String]) -> String {
+        let telling = |name: &str| {
+            TELLING.contains(&name.split([':', '.']).next().unwrap_or_default()) || name.ends_with("identifier")
+        };
         let mut parts: Vec<String> = self
             .filters
             .iter()
-            .filter(|(name, _)| !TELLING.contains(&name.split([':', '.']).next().unwrap_or_default()))
+            .filter(|(name, _)| !telling(name) && !ignored.contains(name))
             .map(|(name, value)| format!("{}={}", encoded(name), encoded(value)))
             .collect();
         if let Some(sort) = &self.sort {

@@ -17,8 +17,8 @@ use serde_json::{Value, json};
 /// What SMART calls an assertion that is a signed JWT.
 pub(crate) const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
-/// A token, and until when it is good.
-type Held = (String, DateTime<Utc>);
+/// An access token, and until when it is used.
+pub(crate) type Token = (String, DateTime<Utc>);
 
 /// A registered client. It signs in when it first asks, and again when its token has run out.
 #[derive(Clone)]
@@ -31,7 +31,7 @@ pub(crate) struct Caller {
     pub(super) http: reqwest::Client,
     pub(super) base: String,
     pub(super) clock: Clock,
-    pub(super) token: Arc<Mutex<Option<Held>>>,
+    pub(super) token: Arc<Mutex<Option<Token>>>,
     pub(super) headers: BTreeMap<String, String>,
 }
 
