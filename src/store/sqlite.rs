@@ -59,7 +59,8 @@ impl Sqlite {
             .max_connections(settings.connections.max(1))
             .acquire_timeout(Duration::from_secs(5))
             .connect_lazy_with(options.clone().create_if_missing(false).pragma("query_only", "ON"));
-        let writer = Writer { connection, options, open: false, beginning: false, unfinished: false, waiting: Vec::new() };
+        let writer =
+            Writer { connection, options, open: false, beginning: false, unfinished: false, waiting: Vec::new() };
         let sqlite = Arc::new(Sqlite { writer: Arc::new(Mutex::new(writer)), done: Arc::new(Notify::new()), readers });
         tokio::spawn(commit_when_done(Arc::downgrade(&sqlite.writer), Arc::clone(&sqlite.done)));
         Ok(sqlite)
