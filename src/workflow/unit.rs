@@ -112,6 +112,12 @@ impl<'a> Unit<'a> {
         Ok(())
     }
 
+    /// Whether this unit is what makes this resource.
+    pub fn makes(&self, kind: &str, id: &str) -> bool {
+        let same = |t: &&Touched| t.resource.kind() == kind && t.resource.id() == Some(id);
+        self.touched.iter().find(same).is_some_and(|t| t.before.is_none())
+    }
+
     /// The version a resource will have once this unit is durable.
     pub fn version_of(&self, resource: &Resource) -> i64 {
         let touched =
