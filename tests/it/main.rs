@@ -3,12 +3,17 @@
 
 mod access;
 mod broken_on_purpose;
+mod changed_anyhow;
 mod edge;
 mod finding;
+mod hostile;
 mod identity;
 mod layering;
 mod log;
+mod lossless;
+mod others_bugs;
 mod r4_tables;
+mod real_input;
 mod referral;
 mod resending;
 mod settings;
@@ -18,4 +23,5 @@ mod support;
 mod test_data;
 mod tokens;
 mod validation;
+mod wire;
 mod withdrawal;
