@@ -64,7 +64,12 @@ fn entry(call: &Call, at: usize, entry: &Value) -> Result<Entry, Error> {
     })?;
     let resource = Resource::from_value(resource)?;
     let kind = resource.kind().to_owned();
-    served(&kind)?;
+    if served(&kind).is_err() {
+        let text =
+            "This type is not kept here as a resource of its own. Leave the entry out; /fhir/metadata lists what is.";
+        let issue = Issue::error(IssueCode::NotSupported, format!("{place}.resource"), text);
+        return Err(Invalid::unprocessable(issue).into());
+    }
     let (said, id) = url.split_once('/').map_or((url, None), |(kind, id)| (kind, Some(id)));
     if said != kind {
         let text = format!("The url of this entry is {kind} to create, or {kind}/id to update.");

@@ -30,9 +30,23 @@ pub(super) fn lenient(call: &Call) -> bool {
     prefer.flat_map(|v| v.split([',', ';'])).any(|p| p.trim() == "handling=lenient")
 }
 
+/// The value of a header on which a request depends. One that cannot be read, or is there twice, must not pass for none:
+/// what was to be done on a condition would be done without it.
+pub(super) fn condition<'a>(call: &'a Call, name: &'static str) -> Result<Option<&'a str>, Error> {
+    let mut values = call.headers.get_all(name).iter();
+    let Some(first) = values.next() else { return Ok(None) };
+    match (first.to_str(), values.next()) {
+        (Ok(text), None) => Ok(Some(text)),
+        _ => {
+            let text = format!("The header {name} is sent once, in visible ASCII characters.");
+            Err(Invalid::malformed(Issue::general(IssueCode::Invalid, text)).into())
+        }
+    }
+}
+
 /// The version that `If-Match` names: `W/"3"`, or leniently `"3"` and `3`.
 pub(super) fn if_match(call: &Call) -> Result<Option<i64>, Error> {
-    call.header("if-match").map(version).transpose()
+    condition(call, "if-match")?.map(version).transpose()
 }
 
 /// The version an ETag names.

@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
-use super::conditions::{Return, idempotency_key, if_match, preferred};
+use super::conditions::{Return, condition, idempotency_key, if_match, preferred};
 use super::error::Error;
 use super::format::read;
 use super::state::{Call, State};
@@ -35,7 +35,7 @@ pub(super) async fn create(
         method: Method::Create,
         id: None,
         if_match: None,
-        if_none_exist: call.header("if-none-exist").map(str::to_owned),
+        if_none_exist: condition(&call, "if-none-exist")?.map(str::to_owned),
         resource,
         expression: kind,
     };

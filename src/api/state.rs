@@ -104,6 +104,10 @@ impl FromRequestParts<State> for Call {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, doors: &State) -> Result<Call, Error> {
+        // No id holds a NUL, and PostgreSQL refuses to look for one.
+        if parts.uri.path().contains("%00") {
+            return Err(crate::workflow::Error::NotFound.into());
+        }
         let query = query_of(parts)?;
         let format = Format::wanted(&parts.headers, &query)?;
         let text = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok());
@@ -128,13 +132,36 @@ impl FromRequestParts<State> for Call {
 
 /// The decoded query of a request.
 pub(super) fn query_of(parts: &Parts) -> Result<Vec<(String, String)>, Error> {
-    axum::extract::Query::<Vec<(String, String)>>::try_from_uri(&parts.uri).map(|query| query.0).map_err(|_| {
+    let unreadable = || {
         crate::fhir::Invalid::malformed(crate::fhir::Issue::general(
             crate::fhir::IssueCode::Invalid,
             "The query of this URL is not readable. Encode it as application/x-www-form-urlencoded.",
         ))
-        .into()
-    })
+    };
+    if !is_well_encoded(parts.uri.query().unwrap_or_default()) {
+        return Err(unreadable().into());
+    }
+    let query = axum::extract::Query::<Vec<(String, String)>>::try_from_uri(&parts.uri);
+    Ok(query.map(|query| query.0).map_err(|_| unreadable())?)
+}
+
+/// Whether each `%` begins two hexadecimal digits and all together say UTF-8. A decoder that guesses would search for
+/// something else than was asked.
+fn is_well_encoded(query: &str) -> bool {
+    let mut bytes = query.bytes();
+    let mut said = Vec::with_capacity(query.len());
+    while let Some(byte) = bytes.next() {
+        if byte != b'%' {
+            said.push(byte);
+            continue;
+        }
+        let mut digit = || bytes.next().and_then(|b| char::from(b).to_digit(16));
+        match (digit(), digit()) {
+            (Some(high), Some(low)) => said.extend(u8::try_from(high * 16 + low)),
+            _ => return false,
+        }
+    }
+    std::str::from_utf8(&said).is_ok()
 }
 
 fn request_id(parts: &Parts) -> String {

@@ -12,11 +12,8 @@ use crate::fhir::{Issue, IssueCode, Resource, path};
 use crate::store::{Belongs, PersonRow};
 
 use super::submit::Sent;
-use super::unit::{flag, is_flagged};
+use super::unit::flag;
 use super::{Error, Result, Unit, tasks};
-
-/// The flag of a person whose NHS number is known with another birth date.
-pub(super) const CONFLICT: &str = "identity-conflict";
 
 /// Who a submission says someone is.
 #[derive(Default)]

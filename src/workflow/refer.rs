@@ -34,7 +34,17 @@ pub(super) async fn refer(
     let identifiers = business_identifiers(&request);
     let sender = unit.actor.organization.clone();
     if let Some(before) = unit.tx.referral_by_identifier(&sender, &identifiers).await? {
-        return resent(before, digest, expression);
+        if !unit.makes("ServiceRequest", &before.id) {
+            return resent(before, digest, expression);
+        }
+        // What came with a referral under its identifier is context of it; a second referral cannot be told from it.
+        if is_referral(unit, sent, &request).await? {
+            return Err(Error::rule(
+                IssueCode::Duplicate,
+                format!("{expression}.identifier"),
+                "Two referrals of this Bundle have the same identifier. Give each its own.",
+            ));
+        }
     }
     let found = subject_of(unit, sent, &request, expression).await?;
     unit.hold_person(&found.person.id).await?;

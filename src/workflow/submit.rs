@@ -138,8 +138,12 @@ impl Work {
         let Submission { mut entries, bundle, key } = submission.clone();
         let mut by_reference = HashMap::new();
         let mut found = HashMap::new();
+        let mut asked = HashSet::new();
         for (at, entry) in entries.iter_mut().enumerate() {
             let kind = entry.resource.kind().to_owned();
+            if bundle {
+                once(&mut asked, at, entry)?;
+            }
             let old = entry.resource.id().map(str::to_owned);
             let id = match (&entry.if_none_exist, &entry.id) {
                 (Some(criteria), _) => match existing(unit, &kind, criteria, &entry.expression).await? {
@@ -330,6 +334,25 @@ fn rank(kind: &str) -> u8 {
     }
 }
 
+/// Refuses a second entry that means the same resource: which of the two is meant to last nobody can say
+/// (<https://hl7.org/fhir/R4/http.html#trules>).
+fn once(asked: &mut HashSet<String>, at: usize, entry: &Entry) -> Result<()> {
+    let kind = entry.resource.kind();
+    let (means, element, what) = match (&entry.if_none_exist, &entry.id) {
+        (Some(criteria), _) => (format!("{kind}?{criteria}"), "ifNoneExist", "create on the same condition"),
+        (None, Some(id)) => (format!("{kind}/{id}"), "url", "change the same resource"),
+        (None, None) => return Ok(()),
+    };
+    if asked.insert(means) {
+        return Ok(());
+    }
+    Err(Error::rule(
+        IssueCode::Invariant,
+        format!("Bundle.entry[{at}].request.{element}"),
+        format!("Two entries {what}. Send one of them, and let others refer to it by its fullUrl."),
+    ))
+}
+
 /// Replaces every `reference` that has a target.
 pub(super) fn rewrite(value: &mut Value, targets: &HashMap<&str, String>) {
     match value {
@@ -451,6 +474,9 @@ async fn existing(unit: &mut Unit<'_>, kind: &str, criteria: &str, expression: &
         ));
     }
     let value = percent_decoded(value);
+    if value.contains(char::is_control) {
+        return Err(refused("If-None-Exist holds a control character, which no identifier has. Take it out."));
+    }
     let (system, value) = match value.split_once('|') {
         Some((system, value)) => (Some(system.to_owned()), value.to_owned()),
         None => (None, value),

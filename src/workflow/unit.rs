@@ -160,6 +160,12 @@ impl<'a> Unit<'a> {
         Ok(())
     }
 
+    /// Whether this unit is what makes this resource.
+    pub fn makes(&self, kind: &str, id: &str) -> bool {
+        let same = |t: &&Touched| t.resource.kind() == kind && t.resource.id() == Some(id);
+        self.touched.iter().find(same).is_some_and(|t| t.before.is_none())
+    }
+
     /// The version a resource will have once this unit is durable.
     pub fn version_of(&self, resource: &Resource) -> i64 {
         self.places.get(&resource.reference()).and_then(|at| self.touched.get(*at)).map_or(1, |t| t.version)
@@ -284,9 +290,4 @@ pub(super) fn flag(resource: &mut Resource, code: &str) {
             tags.push(coding);
         }
     }
-}
-
-/// Whether a resource carries this flag of ours.
-pub(super) fn is_flagged(resource: &Resource, code: &str) -> bool {
-    resource.all("meta.tag").contains(&&json!({ "system": REFERRAL_FLAG, "code": code }))
 }

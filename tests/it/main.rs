@@ -6,26 +6,32 @@ mod database;
 
 mod access;
 mod broken_on_purpose;
+mod changed_anyhow;
 mod database_faults;
 mod edge;
 mod finding;
+mod hostile;
 mod identity;
 mod instances;
 mod layering;
 mod log;
+mod lossless;
 mod metadata;
 mod oracle;
+mod others_bugs;
 mod r4_tables;
 mod races;
 mod readme;
+mod real_input;
 mod referral;
 mod resending;
 mod settings;
 mod smoke;
 mod store;
-#[expect(dead_code, reason = "what a test needs of a service is here before every test is")]
-mod support;
 mod test_data;
 mod tokens;
 mod validation;
+mod wire;
 mod withdrawal;
+#[expect(dead_code, reason = "what a test needs of a service is here before every test is")]
+mod support;

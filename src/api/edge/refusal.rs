@@ -43,6 +43,20 @@ pub(super) fn compressed() -> Response {
     outcome(StatusCode::UNSUPPORTED_MEDIA_TYPE, IssueCode::NotSupported, text)
 }
 
+/// Whether this is the framework's own refusal of a request no handler saw (a path or a form it cannot decode): plain
+/// words, and no OperationOutcome.
+pub(super) fn is_bare(response: &Response) -> bool {
+    let plain = |media: &HeaderValue| media.as_bytes().starts_with(b"text/plain");
+    response.status().is_client_error() && response.headers().get(CONTENT_TYPE).is_some_and(plain)
+}
+
+/// In place of a bare refusal: its words may repeat what was sent.
+pub(super) fn unreadable(status: StatusCode) -> Response {
+    let text = "The address or the form is not readable. Percent-encode it as UTF-8, and send a form as \
+                application/x-www-form-urlencoded.";
+    outcome(status, IssueCode::Invalid, text)
+}
+
 pub(super) fn busy() -> Response {
     let text = "The service is at its limit of requests. Nothing was done; send it again in a second.";
     with(outcome(StatusCode::SERVICE_UNAVAILABLE, IssueCode::Transient, text), RETRY_AFTER, "1")

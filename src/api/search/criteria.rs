@@ -3,6 +3,7 @@
 use super::super::error::Error;
 use super::super::state::Call;
 use super::request::{Request, refuse};
+use crate::fhir::check::is_resource_type;
 use crate::fhir::index::{self, Param, ParamType};
 use crate::fhir::systems::NHS_NUMBER;
 use crate::fhir::when::{ALWAYS_AFTER, ALWAYS_BEFORE, Interval};
@@ -133,7 +134,7 @@ fn indexed(call: &Call, param: &Param, modifier: Option<&str>, value: &str) -> O
             any: split(value).iter().map(|t| swapped(token(t))).collect(),
             not: false,
         })),
-        (ParamType::Reference, modifier) => {
+        (ParamType::Reference, modifier) if modifier.is_none_or(is_resource_type) => {
             let any = split(value).into_iter().map(|v| (reference(call, param, modifier, &v), None)).collect();
             Some(Ok(words(any, false)))
         }

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::super::conditions;
 use super::super::error::Error;
 use super::super::state::Call;
+use super::criteria::split;
 use crate::fhir::{Invalid, Issue, IssueCode};
 
 /// Matches on a page where `_count` does not say.
@@ -12,8 +13,10 @@ const PAGE: i64 = 20;
 /// Matches on a page at most.
 const LONGEST_PAGE: i64 = 500;
 
-/// Parameters of one search, and alternatives of one parameter, at most.
-const MOST: usize = 100;
+/// Parameters that restrict one search, and values in all of them together. Each value becomes a condition of one
+/// statement, and databases bound how deep those nest (SQLite: 1,000, which some 490 alternatives reach).
+const PARAMETERS: usize = 50;
+const ALTERNATIVES: usize = 200;
 
 /// Parameters whose values can tell who a person is. Links we make leave them out.
 const TELLING: [&str; 10] =
@@ -60,16 +63,44 @@ impl Request {
                 _ if value.is_empty() => {
                     return Err(refuse(kind, &name, "This parameter has no value. Give it one, or leave it out."));
                 }
-                _ if value.bytes().filter(|b| *b == b',').count() >= MOST => {
-                    return Err(refuse(kind, &name, "This parameter has more than 100 alternatives. Search in parts."));
-                }
                 _ => request.filters.push((name, value)),
             }
         }
-        if request.filters.len() > MOST {
-            return Err(refuse(kind, "_count", "This search has more than 100 parameters. Search in parts."));
-        }
+        request.bounded(kind)?;
         Ok(request)
+    }
+
+    /// Refuses what is too much for one search, and what restricts by nothing.
+    fn bounded(&self, kind: &str) -> Result<(), Error> {
+        if self.filters.len() > PARAMETERS {
+            let text = format!("A search takes at most {PARAMETERS} parameters. Search for less at once.");
+            return Err(refuse(kind, "", &text));
+        }
+        let mut alternatives = 0;
+        for (name, value) in &self.filters {
+            if value.contains('\0') {
+                return Err(refuse(
+                    kind,
+                    name,
+                    "The value holds a NUL character, which nothing here has. Take it out.",
+                ));
+            }
+            match split(value).len() {
+                0 => {
+                    return Err(refuse(
+                        kind,
+                        name,
+                        "This parameter has only empty values. Give it one, or leave it out.",
+                    ));
+                }
+                some => alternatives += some,
+            }
+        }
+        if alternatives > ALTERNATIVES {
+            let text = format!("A search takes at most {ALTERNATIVES} values in all. Search for less at once.");
+            return Err(refuse(kind, "", &text));
+        }
+        Ok(())
     }
 
     /// What a page link says goes on: the same search from where it stopped.

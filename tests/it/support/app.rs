@@ -248,11 +248,9 @@ impl TestApp {
             "practice_copy",
             "submission",
         ];
-        let mut stored = Vec::new();
-        for table in tables {
-            stored.push((table, self.count(table).await));
-        }
-        stored
+        let counts = tables.map(|table| format!("(select count(*) from {table})")).join(", ");
+        let row = self.rows(&format!("select {counts}")).await.remove(0);
+        tables.into_iter().zip(row.iter().map(|count| count.as_i64().unwrap())).collect()
     }
 
     /// Puts a Patient into a practice's own record.

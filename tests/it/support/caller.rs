@@ -55,6 +55,11 @@ pub(crate) struct Answer {
 }
 
 impl Caller {
+    /// `http://127.0.0.1:port`.
+    pub(crate) fn base(&self) -> &str {
+        &self.base
+    }
+
     pub(crate) fn get(&self, path: impl Into<String>) -> Ask {
         self.send(Method::GET, path)
     }

@@ -1,0 +1,544 @@
+//! Bad input at a running server: each a clear refusal that says what to do and names the element, nothing stored,
+//! nothing of the input said back or logged, and the server as good as before.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::log::log;
+use crate::support::{TestApp, on_each_database};
+use crate::wire::{Heard, Wire};
+
+/// What stands for a person in every bad input, and must come back nowhere.
+const CANARIES: [&str; 5] = ["Canaryfeather", "Zebulonia", "9990001375", "1931-07-13", "canary lane"];
+const NUMBER: &str = "https://fhir.nhs.uk/Id/nhs-number";
+
+/// How long a refusal may take. Debug builds read eight megabytes slowly.
+const AT_MOST: Duration = if cfg!(debug_assertions) { Duration::from_secs(20) } else { Duration::from_secs(1) };
+
+/// A whole, good referral with a contained person.
+pub(crate) fn referral(business: &str) -> Value {
+    json!({
+        "resourceType": "ServiceRequest",
+        "contained": [{
+            "resourceType": "Patient", "id": "person",
+            "identifier": [{ "system": NUMBER, "value": "9990001375" }],
+            "name": [{ "use": "official", "family": "Canaryfeather", "given": ["Zebulonia"] }],
+            "birthDate": "1931-07-13",
+            "address": [{ "line": ["1 canary lane"] }],
+        }],
+        "identifier": [{ "system": "https://testa1.example/Id/referral", "value": business }],
+        "status": "active",
+        "intent": "order",
+        "priority": "routine",
+        "code": { "text": "Canaryfeather asks for help" },
+        "subject": { "reference": "#person" },
+        "authoredOn": "2026-03-01T10:00:00Z",
+        "requester": { "type": "Organization", "identifier": { "system": "https://fhir.nhs.uk/Id/ods-organization-code", "value": "TESTA1" } },
+        "reasonCode": [{ "text": "Zebulonia of canary lane" }],
+    })
+}
+
+/// The good referral with `change` made to it.
+fn with(change: impl FnOnce(&mut Value)) -> Vec<u8> {
+    let mut bad = referral("bad");
+    change(&mut bad);
+    bad.to_string().into_bytes()
+}
+
+/// The good referral for somebody else than the person it contains.
+fn for_whom(subject: Value) -> Vec<u8> {
+    with(|bad| {
+        bad.as_object_mut().unwrap().shift_remove("contained");
+        bad["subject"] = subject;
+    })
+}
+
+/// The good referral as text, with `from` replaced.
+fn text(from: &str, to: &str) -> Vec<u8> {
+    let good = referral("bad").to_string();
+    assert!(good.contains(from), "{from}");
+    good.replacen(from, to, 1).into_bytes()
+}
+
+fn bundle(entries: Vec<Value>) -> Vec<u8> {
+    json!({ "resourceType": "Bundle", "type": "transaction", "entry": entries }).to_string().into_bytes()
+}
+
+pub(crate) fn post(resource: Value) -> Value {
+    let url = resource["resourceType"].clone();
+    json!({ "resource": resource, "request": { "method": "POST", "url": url } })
+}
+
+fn xml(inside: &str) -> Vec<u8> {
+    format!("<ServiceRequest xmlns=\"http://hl7.org/fhir\">{inside}</ServiceRequest>").into_bytes()
+}
+
+/// One bad body: what it is, media type, path, bytes, the status, and the element that is named ("" for none).
+type Bad = (&'static str, &'static str, &'static str, Vec<u8>, u16, &'static str);
+
+const JSON: &str = "application/fhir+json";
+const XML: &str = "application/fhir+xml";
+pub(crate) const SR: &str = "/fhir/ServiceRequest";
+
+fn bad_bodies() -> Vec<Bad> {
+    let good = referral("bad").to_string();
+    let mut all: Vec<Bad> = vec![
+        ("nothing at all", JSON, SR, vec![], 400, ""),
+        ("half of it", JSON, SR, good.as_bytes()[..good.len() / 2].to_vec(), 400, ""),
+        ("all but the last brace", JSON, SR, good.as_bytes()[..good.len() - 1].to_vec(), 400, ""),
+        ("something after it", JSON, SR, format!("{good} x").into_bytes(), 400, ""),
+        ("two of them", JSON, SR, format!("{good}{good}").into_bytes(), 400, ""),
+        ("an array of them", JSON, SR, format!("[{good}]").into_bytes(), 400, ""),
+        ("a string", JSON, SR, b"\"Canaryfeather\"".to_vec(), 400, ""),
+        ("no resourceType", JSON, SR, b"{\"name\":\"Canaryfeather\"}".to_vec(), 400, "resourceType"),
+        ("a resourceType that is a person", JSON, SR, b"{\"resourceType\":\"Canaryfeather\"}".to_vec(), 400, "Resource.resourceType"),
+        ("nested 100,000 deep", JSON, SR, nested(100_000), 413, ""),
+        ("extensions 70 deep", JSON, SR, with(|r| r["extension"] = json!([extension(70)])), 413, "ServiceRequest.extension"),
+        ("a key twice", JSON, SR, text("\"status\":\"active\"", "\"status\":\"active\",\"status\":\"draft\""), 400, "ServiceRequest.status"),
+        ("a key twice, once escaped", JSON, SR, text("\"status\":\"active\"", "\"status\":\"active\",\"stat\\u0075s\":\"draft\""), 400, "ServiceRequest.status"),
+        ("an empty array", JSON, SR, with(|r| r["reasonCode"] = json!([])), 400, "ServiceRequest.reasonCode"),
+        ("an empty array deep inside", JSON, SR, with(|r| r["contained"][0]["name"][0]["given"] = json!([])), 400, "ServiceRequest.contained[0].name[0].given"),
+        ("an empty object", JSON, SR, with(|r| r["code"] = json!({})), 400, "ServiceRequest.code"),
+        ("an empty text", JSON, SR, with(|r| r["code"] = json!({ "text": "" })), 400, "ServiceRequest.code.text"),
+        ("a null", JSON, SR, with(|r| r["code"] = Value::Null), 400, "ServiceRequest.code"),
+        ("an unknown element", JSON, SR, with(|r| r["favouriteColour"] = json!("x")), 400, "ServiceRequest.favouriteColour"),
+        ("an unknown element whose name may be a person's", JSON, SR, with(|r| r["Canaryfeather"] = json!("x")), 400, "ServiceRequest"),
+        ("an unknown element that is an array", JSON, SR, with(|r| r["foo"] = json!(["Zebulonia"])), 400, "ServiceRequest.foo"),
+        ("__proto__", JSON, SR, with(|r| r["__proto__"] = json!({ "admin": true })), 400, "ServiceRequest"),
+        ("constructor", JSON, SR, with(|r| r["code"]["constructor"] = json!({ "prototype": {} })), 400, "ServiceRequest.code.constructor"),
+        ("an array where one belongs", JSON, SR, with(|r| r["status"] = json!(["active"])), 400, "ServiceRequest.status"),
+        ("one where an array belongs", JSON, SR, with(|r| r["identifier"] = json!({ "value": "Zebulonia" })), 400, "ServiceRequest.identifier"),
+        ("a number where text belongs", JSON, SR, with(|r| r["authoredOn"] = json!(20_260_301)), 400, "ServiceRequest.authoredOn"),
+        ("a boolean in quotes", JSON, SR, with(|r| r["doNotPerform"] = json!("true")), 400, "ServiceRequest.doNotPerform"),
+        ("a code that does not exist", JSON, SR, with(|r| r["status"] = json!("Canaryfeather")), 400, "ServiceRequest.status"),
+        ("a priority that does not exist", JSON, SR, with(|r| r["priority"] = json!("now")), 400, "ServiceRequest.priority"),
+        ("no status", JSON, SR, with(|r| drop(r.as_object_mut().unwrap().remove("status"))), 400, "ServiceRequest.status"),
+        ("no subject", JSON, SR, with(|r| drop(r.as_object_mut().unwrap().remove("subject"))), 400, "ServiceRequest.subject"),
+        ("the 30th of February", JSON, SR, with(|r| r["authoredOn"] = json!("2026-02-30")), 400, "ServiceRequest.authoredOn"),
+        ("a time without a zone", JSON, SR, with(|r| r["authoredOn"] = json!("2026-03-01T10:00:00")), 400, "ServiceRequest.authoredOn"),
+        ("a birth date that is none", JSON, SR, with(|r| r["contained"][0]["birthDate"] = json!("13/07/1931")), 400, "ServiceRequest.contained[0].birthDate"),
+        ("two values of one choice", JSON, SR, with(|r| { r["occurrenceDateTime"] = json!("2026-03-01"); r["occurrencePeriod"] = json!({ "start": "2026-03-01" }); }), 400, "ServiceRequest.occurrence"),
+        ("an id that climbs", JSON, SR, with(|r| r["id"] = json!("../x")), 400, "ServiceRequest.id"),
+        ("a contained id that climbs", JSON, SR, with(|r| r["contained"][0]["id"] = json!("../x")), 400, "ServiceRequest.contained[0].id"),
+        ("contained in contained", JSON, SR, with(|r| r["contained"][0]["contained"] = json!([{ "resourceType": "Patient", "id": "y" }])), 400, "ServiceRequest.contained[0].contained"),
+        ("another type than the URL says", JSON, "/fhir/Condition", good.clone().into_bytes(), 400, "resourceType"),
+        ("an NHS number that fails its check digit", JSON, SR, with(|r| r["contained"][0]["identifier"][0]["value"] = json!("9876543211")), 422, "Patient.identifier[0].value"),
+        ("an NHS number with letters", JSON, SR, with(|r| r["contained"][0]["identifier"][0]["value"] = json!("Canaryfeather")), 422, "Patient.identifier[0].value"),
+        ("a bad NHS number as subject", JSON, SR, for_whom(json!({ "identifier": { "system": NUMBER, "value": "1234567890" } })), 422, "ServiceRequest.subject.identifier.value"),
+        ("a subject that is not here", JSON, SR, for_whom(json!({ "reference": "Patient/Canaryfeather" })), 422, "ServiceRequest.subject"),
+        ("a subject that is not contained", JSON, SR, for_whom(json!({ "reference": "#Canaryfeather" })), 400, "ServiceRequest.subject"),
+        ("a subject that is a name", JSON, SR, for_whom(json!({ "display": "Zebulonia Canaryfeather" })), 422, "ServiceRequest.subject"),
+        ("a subject that climbs", JSON, SR, for_whom(json!({ "reference": "Patient/../../etc/passwd" })), 400, "ServiceRequest.subject"),
+        ("a NUL", JSON, SR, text("asks for help", "asks\\u0000for help"), 400, "ServiceRequest.code.text"),
+        ("a raw NUL", JSON, SR, text("asks for help", "asks\u{0}for help"), 400, ""),
+        ("a lone surrogate", JSON, SR, text("asks for help", "asks \\ud800 help"), 400, ""),
+        ("a control character", JSON, SR, text("asks for help", "asks\\u0007for help"), 400, "ServiceRequest.code.text"),
+        ("a number of 10,000 digits", JSON, SR, with(|r| r["quantityQuantity"] = serde_json::from_str(&format!("{{\"value\":1{}}}", "0".repeat(10_000))).unwrap()), 400, "ServiceRequest.quantity"),
+        ("a number with a huge exponent", JSON, SR, with(|r| r["quantityQuantity"] = serde_json::from_str("{\"value\":1e999999999}").unwrap()), 400, "ServiceRequest.quantity"),
+        ("500,001 values", JSON, SR, format!("{{\"resourceType\":\"ServiceRequest\",\"note\":[{}1]}}", "1,".repeat(500_001)).into_bytes(), 413, ""),
+        ("a text of ten megabytes", JSON, SR, with(|r| r["code"] = json!({ "text": "canary lane".repeat(1_000_000) })), 413, ""),
+        ("a Bundle that is no transaction", JSON, "/fhir", json!({ "resourceType": "Bundle", "type": "collection" }).to_string().into_bytes(), 400, "Bundle.type"),
+        ("a referral where a Bundle belongs", JSON, "/fhir", good.clone().into_bytes(), 400, "resourceType"),
+        ("5,001 entries", JSON, "/fhir", bundle(vec![post(json!({ "resourceType": "Patient" })); 5_001]), 413, "Bundle.entry"),
+        ("an entry without a request", JSON, "/fhir", bundle(vec![post(referral("a")), json!({ "resource": referral("b") })]), 400, "Bundle.entry[1].request"),
+        ("an entry without a resource", JSON, "/fhir", bundle(vec![post(referral("a")), json!({ "request": { "method": "POST", "url": "Patient" } })]), 400, "Bundle.entry[1].resource"),
+        ("an entry to another URL", JSON, "/fhir", bundle(vec![post(referral("a")), json!({ "resource": referral("b"), "request": { "method": "POST", "url": "Patient" } })]), 400, "Bundle.entry[1].request.url"),
+        ("an entry of a type that does not exist", JSON, "/fhir", bundle(vec![post(referral("a")), post(json!({ "resourceType": "Canaryfeather" }))]), 400, "Bundle.entry[1].resource"),
+        ("an entry of a type that is not kept", JSON, "/fhir", bundle(vec![post(referral("a")), post(json!({ "resourceType": "Basic", "code": { "text": "x" } })), post(json!({ "resourceType": "MessageHeader", "eventUri": "urn:x", "source": { "endpoint": "urn:y" } }))]), 422, "Bundle.entry[2].resource"),
+        ("a last entry that is bad", JSON, "/fhir", bundle(vec![post(referral("a")), post(json!({ "resourceType": "Patient", "birthDate": "yesterday" }))]), 400, "Bundle.entry[1].resource.birthDate"),
+        ("a last entry with a bad NHS number", JSON, "/fhir", bundle(vec![post(json!({ "resourceType": "Patient", "name": [{ "family": "Canaryfeather" }] })), post(json!({ "resourceType": "Patient", "identifier": [{ "system": NUMBER, "value": "9876543211" }] }))]), 422, "Bundle.entry[1].resource.identifier[0].value"),
+        ("a last entry whose subject is not here", JSON, "/fhir", bundle(vec![post(json!({ "resourceType": "Patient", "name": [{ "family": "Canaryfeather" }] })), post(serde_json::from_slice(&for_whom(json!({ "reference": "Patient/nobody" }))).unwrap())]), 422, "Bundle.entry[1].resource.subject"),
+        ("two entries of one fullUrl", JSON, "/fhir", { let mut one = post(json!({ "resourceType": "Patient", "name": [{ "family": "Canaryfeather" }] })); one["fullUrl"] = json!("urn:uuid:0b6bb1e0-5b3c-4a57-8f5c-2f4b86a8e1a1"); bundle(vec![one.clone(), one]) }, 400, "Bundle.entry[1].fullUrl"),
+        ("XML that is cut off", XML, SR, b"<ServiceRequest xmlns=\"http://hl7.org/fhir\"><status".to_vec(), 400, ""),
+        ("XML of no namespace", XML, SR, b"<ServiceRequest><status value=\"Canaryfeather\"/></ServiceRequest>".to_vec(), 400, ""),
+        ("XML with an unknown element", XML, SR, xml("<favouriteColour value=\"x\"/>"), 400, "ServiceRequest.favouriteColour"),
+        ("XML with a DOCTYPE", XML, SR, format!("<!DOCTYPE ServiceRequest [<!ENTITY x SYSTEM \"file:///etc/passwd\">]>{}", String::from_utf8(xml("<status value=\"&x;\"/>")).unwrap()).into_bytes(), 400, ""),
+        ("a thousand million laughs", XML, SR, laughs(), 400, ""),
+        ("an entity that nobody defined", XML, SR, xml("<status value=\"&Canaryfeather;\"/>"), 400, ""),
+        ("80,000 attributes", XML, SR, attributes(80_000), 413, ""),
+        ("XML nested 50,000 deep", XML, SR, "<extension xmlns=\"http://hl7.org/fhir\">".repeat(50_000).into_bytes(), 400, ""),
+        ("XML extensions 70 deep", XML, SR, xml(&format!("{}{}", "<extension url=\"x\">".repeat(70), "</extension>".repeat(70))), 413, "ServiceRequest.extension"),
+        ("XML that is not UTF-8", XML, SR, [b"<ServiceRequest xmlns=\"http://hl7.org/fhir\"><status value=\"".as_slice(), b"\xff\xfe\"/></ServiceRequest>"].concat(), 400, ""),
+        ("XML that says it is Latin-1", XML, SR, b"<?xml version=\"1.0\" encoding=\"ISO-8859-1\"?><ServiceRequest xmlns=\"http://hl7.org/fhir\"><status value=\"\xe9\"/></ServiceRequest>".to_vec(), 400, ""),
+        ("a form", "application/x-www-form-urlencoded", SR, b"family=Canaryfeather".to_vec(), 415, ""),
+        ("text", "text/plain", SR, good.clone().into_bytes(), 415, ""),
+        ("no media type at all, only noise", "/;;;=", SR, good.clone().into_bytes(), 415, ""),
+        ("a JSON Patch", "application/json-patch+json", SR, b"[{\"op\":\"add\",\"path\":\"/x\",\"value\":\"Canaryfeather\"}]".to_vec(), 415, ""),
+        ("a type that does not exist", JSON, "/fhir/Canaryfeather", good.clone().into_bytes(), 404, ""),
+        ("a type in small letters", JSON, "/fhir/servicerequest", good.clone().into_bytes(), 404, ""),
+        ("a claim without a role", JSON, "/fhir/Task/$claim-next", json!({ "resourceType": "Parameters" }).to_string().into_bytes(), 422, "Parameters.parameter.where(name='role').value"),
+        ("a claim that is no Parameters", JSON, "/fhir/Task/$claim-next", good.clone().into_bytes(), 400, "resourceType"),
+    ];
+    let mut invalid = good.clone().into_bytes();
+    let at = good.find("asks").unwrap();
+    invalid[at] = 0xff;
+    all.push(("bytes that are not UTF-8", JSON, SR, invalid, 400, ""));
+    all.push(("UTF-16", JSON, SR, good.encode_utf16().flat_map(u16::to_le_bytes).collect(), 400, ""));
+    all
+}
+
+fn nested(depth: usize) -> Vec<u8> {
+    format!("{{\"resourceType\":\"ServiceRequest\",\"note\":{}{}}}", "[".repeat(depth), "]".repeat(depth)).into_bytes()
+}
+
+fn extension(depth: usize) -> Value {
+    let innermost = json!({ "url": "https://example.org/x", "valueString": "Zebulonia" });
+    (1..depth).fold(innermost, |inner, _| json!({ "url": "https://example.org/x", "extension": [inner] }))
+}
+
+fn laughs() -> Vec<u8> {
+    let mut entities = "<!ENTITY l0 \"Canaryfeather\">".to_owned();
+    for n in 1..10 {
+        entities.push_str(&format!("<!ENTITY l{n} \"{}\">", format!("&l{};", n - 1).repeat(10)));
+    }
+    format!("<!DOCTYPE x [{entities}]><ServiceRequest xmlns=\"http://hl7.org/fhir\"><status value=\"&l9;\"/></ServiceRequest>").into_bytes()
+}
+
+fn attributes(count: usize) -> Vec<u8> {
+    let all: String = (0..count).map(|n| format!(" a{n}=\"Zebulonia\"")).collect();
+    format!("<ServiceRequest xmlns=\"http://hl7.org/fhir\"{all}/>").into_bytes()
+}
+
+/// What is wrong with a refusal, if anything.
+fn amiss(heard: &Heard, status: u16, expression: &str) -> Option<String> {
+    let mut said = Vec::new();
+    if heard.status != status {
+        said.push(format!("status {} instead of {status}", heard.status));
+    }
+    if heard.status >= 400 {
+        said.extend(heard.no_outcome());
+    }
+    let named = heard.expressions();
+    if !expression.is_empty() && !named.iter().any(|e| e.starts_with(expression)) {
+        said.push(format!("it names {named:?} instead of {expression}"));
+    }
+    if heard.took > AT_MOST {
+        said.push(format!("it took {:?}", heard.took));
+    }
+    if let Some(canary) = CANARIES.iter().find(|c| echoed(heard, c)) {
+        said.push(format!("it says {canary} back"));
+    }
+    (!said.is_empty()).then(|| format!("{}: {}", said.join("; "), heard.text.chars().take(600).collect::<String>()))
+}
+
+/// A name of an element that does not exist is said back: it is what has to be taken out.
+fn echoed(heard: &Heard, canary: &str) -> bool {
+    let mut text = heard.text.clone();
+    for expression in heard.expressions() {
+        text = text.replace(&expression, "");
+    }
+    text.contains(canary) || heard.head.contains(canary)
+}
+
+/// How long thirty good referrals take, the middle one.
+async fn median(practice: &Wire, name: &str) -> Duration {
+    let mut times = Vec::new();
+    for n in 0..30 {
+        let heard = practice.json(SR, &referral(&format!("{name}-{n}"))).await;
+        assert_eq!(heard.status, 201, "{}", heard.text);
+        times.push(heard.took);
+    }
+    times.sort();
+    times[15]
+}
+
+/// Sends each bad request, and says what was wrong with its refusal or with what it left behind.
+async fn refused<'a>(
+    app: &TestApp,
+    bad: impl Iterator<Item = (String, impl Future<Output = (Heard, u16, String)> + 'a)>,
+) {
+    let log = log();
+    let mut before = app.stored().await;
+    let mut wrong = Vec::new();
+    for (what, sent) in bad {
+        let (heard, status, expression) = sent.await;
+        wrong.extend(amiss(&heard, status, &expression).map(|why| format!("{what}: {why}")));
+        let after = app.stored().await;
+        if after != before {
+            wrong.push(format!("{what}: rows were {before:?} and are {after:?}"));
+            before = after;
+        }
+    }
+    assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
+    let said = log.text();
+    assert!(said.contains("answered"), "the log was not listened to");
+    for canary in CANARIES {
+        assert!(!said.contains(canary), "{canary} is in the log");
+    }
+}
+
+on_each_database! {
+    async fn a_bad_body_is_refused_with_its_reason_and_leaves_nothing_and_slows_nobody(app: TestApp) {
+        let practice = Wire::of(&app.practice("TESTA1").await).await;
+        let before = median(&practice, "before").await;
+        let send = |(what, media, path, body, status, expression): Bad| {
+            let practice = practice.clone();
+            let sent = async move { (practice.post(path, media, &body).await, status, expression.to_owned()) };
+            (what.to_owned(), sent)
+        };
+        refused(&app, bad_bodies().into_iter().map(send)).await;
+        let after = median(&practice, "after").await;
+        println!("a good referral took {before:?} before and {after:?} after");
+        assert!(after < before * 5 + Duration::from_millis(100), "{before:?} before, {after:?} after");
+}
+}
+
+on_each_database! {
+    async fn a_hundred_megabytes_are_refused_with_the_limit(app: TestApp) {
+        let practice = Wire::of(&app.practice("TESTA1").await).await;
+        let body = vec![b'7'; 100 * 1024 * 1024];
+        let send = |what: &str, head: &'static str| {
+            let (practice, body) = (practice.clone(), body.as_slice());
+            let headers: Vec<(&'static str, &'static [u8])> = match head {
+                "" => vec![("Content-Type", JSON.as_bytes())],
+                coding => vec![("Content-Type", JSON.as_bytes()), ("Content-Encoding", coding.as_bytes())],
+            };
+            (what.to_owned(), async move {
+                let size = if head.is_empty() { body.len() } else { 1000 };
+                let heard = practice.send(&format!("POST {SR}"), &headers, &body[..size]).await;
+                (heard, if head.is_empty() { 413 } else { 415 }, String::new())
+            })
+        };
+        let bad = [send("100 MB", ""), send("gzip", "gzip"), send("deflate", "deflate"), send("br", "br")];
+        refused(&app, bad.into_iter()).await;
+}
+}
+
+/// A bad request: line, headers, status. Its text holds canaries where a person's data might stand.
+type Odd = (&'static str, &'static [(&'static str, &'static [u8])], u16);
+
+const TYPED: (&str, &[u8]) = ("Content-Type", JSON.as_bytes());
+
+const ODD: [Odd; 68] = [
+    ("DELETE /fhir/Patient", &[], 405),
+    ("PATCH /fhir/Patient", &[], 405),
+    ("PUT /fhir/Patient", &[TYPED], 405),
+    ("OPTIONS /fhir/Patient", &[], 405),
+    ("BREW /fhir/Patient", &[], 405),
+    ("POST /fhir/metadata", &[TYPED], 405),
+    ("GET /fhir", &[], 405),
+    ("GET /fhir/Task/$claim-next", &[], 405),
+    ("DELETE /livez", &[], 405),
+    ("GET /oauth/token", &[], 405),
+    ("GET /Canaryfeather", &[], 404),
+    ("GET /fhir/", &[], 405),
+    ("GET /fhir//Patient", &[], 404),
+    ("GET /fhir/Patient/Canaryfeather", &[], 404),
+    ("GET /fhir/Canaryfeather/1", &[], 404),
+    ("GET /fhir/Patient/a/b/c/d", &[], 404),
+    ("GET /fhir/Patient/%ff", &[], 400),
+    ("GET /fhir/%ff%fe", &[], 400),
+    ("GET /fhir/Patient/%00", &[], 404),
+    ("GET /fhir/Patient/..%2f..%2fetc%2fpasswd", &[], 404),
+    ("GET /fhir/Patient/../../etc/passwd", &[], 404),
+    ("GET /fhir/Patient/'%20or%201=1--", &[], 404),
+    ("GET /fhir/Patient/x/_history/Canaryfeather", &[], 404),
+    ("GET /fhir/Patient/x/_history/99999999999999999999", &[], 404),
+    ("GET /fhir/Patient/x/_history", &[], 404),
+    ("GET /fhir/Patient/x/_history/%ff", &[], 400),
+    ("GET /fhir/Patient?_format=Canaryfeather", &[], 406),
+    ("GET /fhir/Patient", &[("Accept", b"text/csv")], 406),
+    ("GET /fhir/Patient", &[("Accept", b"application/fhir+json;q=0")], 406),
+    ("GET /fhir/Patient?identifier=%ff", &[], 400),
+    ("GET /fhir/Patient?identifier=%zz", &[], 400),
+    ("GET /fhir/Patient?identifier=%", &[], 400),
+    ("GET /fhir/Patient?identifier=Canaryfeather%00", &[], 400),
+    ("GET /fhir/Patient?identifier=", &[], 400),
+    ("GET /fhir/Patient?identifier=,", &[], 400),
+    ("GET /fhir/Patient?identifier:not=,,,", &[], 400),
+    ("GET /fhir/Patient?_id=,", &[], 400),
+    ("GET /fhir/Patient?family=,", &[], 400),
+    ("GET /fhir/Patient?identifier:Canaryfeather=x", &[], 400),
+    ("GET /fhir/Patient?Canaryfeather=Zebulonia", &[], 400),
+    ("GET /fhir/Patient?birthdate=1931-13-45", &[], 400),
+    ("GET /fhir/Patient?birthdate=zz1931-07-13", &[], 400),
+    ("GET /fhir/Patient?birthdate=ap1931-07-13", &[], 400),
+    ("GET /fhir/Patient?birthdate=Canaryfeather", &[], 400),
+    ("GET /fhir/Patient?birthdate=99999-01-01", &[], 400),
+    ("GET /fhir/Patient?_lastUpdated=yesterday", &[], 400),
+    ("GET /fhir/Patient?_lastUpdated=%C3%A91", &[], 400),
+    ("GET /fhir/Patient?_count=Canaryfeather", &[], 400),
+    ("GET /fhir/Patient?_count=99999999999999999999", &[], 400),
+    ("GET /fhir/Patient?_total=Canaryfeather", &[], 400),
+    ("GET /fhir/Patient?_sort=Canaryfeather", &[], 400),
+    ("GET /fhir/Patient?_page=Canaryfeather", &[], 400),
+    ("GET /fhir/Patient?_page=QUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQQ", &[], 400),
+    ("GET /fhir/Patient?_include=Patient:Canaryfeather", &[], 400),
+    ("GET /fhir/Condition?subject:Canaryfeather=x", &[], 400),
+    ("GET /fhir/Condition?subject.name=Canaryfeather", &[], 400),
+    ("GET /fhir/ServiceRequest?requester:Canaryfeather=x", &[], 400),
+    ("GET /fhir/Task?status=,", &[], 400),
+    ("GET /fhir/Task?due=Canaryfeather", &[], 400),
+    ("GET /fhir/Task?overdue=Canaryfeather", &[], 400),
+    ("GET /fhir/Task?_sort=Canaryfeather", &[], 400),
+    ("GET /fhir/Task?Canaryfeather=Zebulonia", &[], 400),
+    ("POST /fhir/Patient/_search", &[TYPED], 415),
+    ("POST /fhir/Canaryfeather/_search", &[("Content-Type", b"application/x-www-form-urlencoded")], 404),
+    ("POST /oauth/introspect", &[TYPED], 415),
+    ("GET /fhir/ServiceRequest/Canaryfeather/$status", &[], 404),
+    ("POST /fhir/Task/Canaryfeather/$claim", &[], 404),
+    ("POST /fhir/Task/%00/$claim", &[], 404),
+];
+
+on_each_database! {
+    async fn an_odd_address_method_or_query_is_refused_with_its_reason(app: TestApp) {
+        let practice = Wire::of(&app.practice("TESTA1").await).await;
+        let send = |(line, headers, status): Odd| {
+            let practice = practice.clone();
+            (line.to_owned(), async move {
+                let heard = practice.send(line, headers, b"").await;
+                assert!(status != 405 || heard.header("allow").is_some_and(|a| !a.is_empty()), "{line}: no Allow");
+                (heard, status, String::new())
+            })
+        };
+        refused(&app, ODD.into_iter().map(send)).await;
+
+        let head = practice.send("HEAD /fhir/metadata", &[], b"").await;
+        assert_eq!((head.status, head.text.as_str()), (200, ""));
+        let head = practice.send("HEAD /fhir/Patient/Canaryfeather", &[], b"").await;
+        assert_eq!((head.status, head.text.as_str()), (404, ""));
+}
+}
+
+on_each_database! {
+    async fn a_search_of_a_hundred_thousand_conditions_is_refused(app: TestApp) {
+        let practice = Wire::of(&app.practice("TESTA1").await).await;
+        let form = "application/x-www-form-urlencoded";
+        let values = |name: &str, separator: &str| {
+            (0..100_000).map(|n| format!("Zebulonia{n}")).collect::<Vec<_>>().join(separator).replacen("Zeb", &format!("{name}=Zeb"), 1)
+        };
+        let many: String = (0..100_000).map(|n| format!("identifier=Zebulonia{n}&")).collect();
+        let few: String = (0..51).map(|n| format!("identifier=Zebulonia{n}&")).collect();
+        let mut bad = Vec::new();
+        for kind in ["Patient", "Task", "ServiceRequest"] {
+            for body in [values("_id", ","), values("patient.identifier", ","), values("status", ","), many.clone(), few.clone()] {
+                let practice = practice.clone();
+                bad.push((format!("{kind}: {}", &body[..30]), async move {
+                    (practice.post(&format!("/fhir/{kind}/_search"), form, body.as_bytes()).await, 400, String::new())
+                }));
+            }
+        }
+        refused(&app, bad.into_iter()).await;
+        // What does not even fit in an address is for HTTP itself to refuse.
+        let heard = practice.get(&format!("/fhir/Patient?{many}")).await;
+        assert!((400..500).contains(&heard.status), "{}", heard.head);
+        let good: String = (0..49).map(|n| format!("identifier=Zebulonia{n}&")).collect();
+        assert_eq!(practice.post("/fhir/Patient/_search", form, good.as_bytes()).await.status, 200);
+        let good = (0..200).map(|n| format!("https://example.org/x|Zebulonia{n}")).collect::<Vec<_>>().join(",");
+        assert_eq!(practice.post("/fhir/Patient/_search", form, format!("identifier={good}").as_bytes()).await.status, 200);
+}
+}
+
+on_each_database! {
+    async fn a_header_that_cannot_be_followed_is_refused_and_never_passed_over(app: TestApp) {
+        let practice = Wire::of(&app.practice("TESTA1").await).await;
+        let made = practice.json(SR, &referral("known")).await;
+        assert_eq!(made.status, 201, "{}", made.text);
+        let body = referral("other").to_string();
+        let long = vec![b'k'; 256];
+        let create: [(&'static str, &[u8], u16); 13] = [
+            ("If-None-Exist", b"", 422),
+            ("If-None-Exist", b"name=Canaryfeather", 422),
+            ("If-None-Exist", b"identifier=", 422),
+            ("If-None-Exist", b"identifier=a&name=Canaryfeather", 422),
+            ("If-None-Exist", b"identifier=Canaryfeather%00", 422),
+            ("If-None-Exist", b"identifier=\xe9", 400),
+            ("Idempotency-Key", b"", 400),
+            ("Idempotency-Key", b"two words", 400),
+            ("Idempotency-Key", &long, 400),
+            ("Idempotency-Key", b"\xe9", 400),
+            ("Accept", b"text/csv", 406),
+                ("Content-Encoding", b"gzip", 415),
+            ("Content-Type", b"application/fhir+json\xe9", 415),
+        ];
+        let send = |(name, value, status): (&'static str, &'static [u8], u16)| {
+            let (practice, body) = (practice.clone(), body.clone());
+            (format!("{name}: {}", String::from_utf8_lossy(value)), async move {
+                let typed = if name == "Content-Type" { vec![(name, value)] } else { vec![TYPED, (name, value)] };
+                (practice.send(&format!("POST {SR}"), &typed, body.as_bytes()).await, status, String::new())
+            })
+        };
+        refused(&app, create.map(|(n, v, s)| (n, &*v.to_vec().leak(), s)).into_iter().map(send)).await;
+
+        // Two of a kind, and what is no header at all.
+        let twice: [(&str, &[u8]); 3] =
+            [TYPED, ("If-None-Exist", b"identifier=a"), ("If-None-Exist", b"identifier=b")];
+        assert_eq!(practice.send(&format!("POST {SR}"), &twice, body.as_bytes()).await.status, 400);
+        for control in [b"a\x01b".as_slice(), b"a\0b", b"a\x7fb"] {
+            for name in ["X-Request-Id", "Prefer", "If-Match", "Idempotency-Key"] {
+                let heard = practice.send(&format!("POST {SR}"), &[TYPED, (name, control)], body.as_bytes()).await;
+                assert_eq!(heard.status, 400, "{name} {control:?}: {}", heard.head);
+            }
+        }
+        // An id that is not safe to log is replaced, and what is asked for in words nobody knows is not asked for.
+        let odd: [(&str, &[u8]); 3] = [TYPED, ("X-Request-Id", b"Canaryfeather {x} \xe9"), ("Prefer", b"return=Canaryfeather; handling=\xe9")];
+        let heard = practice.send("GET /fhir/Patient?_count=1", &odd, b"").await;
+        assert_eq!(heard.status, 200);
+        assert!(!heard.head.contains("Canaryfeather"), "{}", heard.head);
+}
+}
+
+on_each_database! {
+    async fn a_change_that_is_not_allowed_is_refused_and_changes_nothing(app: TestApp) {
+        let practice = Wire::of(&app.practice("TESTA1").await).await;
+        let coach = Wire::of(&app.staff("coach-north").await).await;
+        let made = practice.json(SR, &referral("known")).await;
+        assert_eq!(made.status, 201, "{}", made.text);
+        let request = made.value();
+        let at = format!("ServiceRequest/{}", request["id"].as_str().unwrap());
+        let found = practice.get(&format!("/fhir/Task?focus={at}")).await.value();
+        let task = found["entry"][0]["resource"].clone();
+        let task_at = format!("Task/{}", task["id"].as_str().unwrap());
+        let changed = |of: &Value, element: &str, to: Value| {
+            let mut changed = of.clone();
+            changed[element] = to;
+            changed.to_string()
+        };
+        let complete = |outcome: &str| {
+            let code = json!({ "name": "outcome", "valueCode": outcome });
+            json!({ "resourceType": "Parameters", "parameter": [code] }).to_string()
+        };
+        let put = |path: &str| format!("PUT /fhir/{path}");
+        let on = |operation: &str| format!("POST /fhir/{task_at}/{operation}");
+        let first = Some("W/\"1\"");
+        let bad = [
+            ("a stale version", &practice, put(&at), Some("W/\"7\""), request.to_string(), 412, ""),
+            ("a version in words", &practice, put(&at), Some("Canaryfeather"), request.to_string(), 400, ""),
+            ("any version", &practice, put(&at), Some("*"), request.to_string(), 400, ""),
+            ("a list of versions", &practice, put(&at), Some("W/\"1\", W/\"2\""), request.to_string(), 400, ""),
+            ("an empty version", &practice, put(&at), Some(""), request.to_string(), 400, ""),
+            ("a version beyond numbers", &practice, put(&at), Some("W/\"99999999999999999999\""), request.to_string(), 400, ""),
+            ("another id than the URL's", &practice, put("ServiceRequest/Canaryfeather"), first, request.to_string(), 400, "ServiceRequest.id"),
+            ("another type than the URL's", &practice, put(&at.replace("ServiceRequest", "Patient")), first, request.to_string(), 400, "resourceType"),
+            ("what is not there", &practice, put("ServiceRequest/nothing"), first, changed(&request, "id", json!("nothing")), 404, ""),
+            ("a Task without a version", &coach, put(&task_at), None, task.to_string(), 428, ""),
+            ("a stale Task", &coach, put(&task_at), Some("W/\"7\""), task.to_string(), 412, ""),
+            ("a jump to completed", &coach, put(&task_at), first, changed(&task, "status", json!("completed")), 422, "Task.status"),
+            ("a state that is none of ours", &coach, put(&task_at), first, changed(&task, "status", json!("draft")), 422, "Task.status"),
+            ("a state that does not exist", &coach, put(&task_at), first, changed(&task, "status", json!("Canaryfeather")), 400, "Task.status"),
+            ("another focus", &coach, put(&task_at), first, changed(&task, "focus", json!({ "reference": "ServiceRequest/1" })), 422, "Task.focus"),
+            ("another person", &coach, put(&task_at), first, changed(&task, "for", json!({ "reference": "Patient/1" })), 422, "Task.for"),
+            ("a Task of Live Well from a practice", &practice, put(&task_at), first, task.to_string(), 403, ""),
+            ("a claim by a practice", &practice, on("$claim"), None, String::new(), 403, ""),
+            ("a stale claim", &coach, on("$claim"), Some("W/\"7\""), String::new(), 412, ""),
+            ("completed before it is begun", &coach, on("$complete"), None, complete("accepted"), 422, "Task"),
+            ("released before it is taken", &coach, on("$release"), None, String::new(), 422, "Task.status"),
+            ("completed without an outcome", &coach, on("$complete"), None, json!({ "resourceType": "Parameters" }).to_string(), 422, "Parameters.parameter"),
+            ("completed with noise", &coach, on("$complete"), None, "Canaryfeather".to_owned(), 400, ""),
+            ("a claim of nothing", &coach, "POST /fhir/Task/nothing/$claim".to_owned(), None, String::new(), 404, ""),
+        ];
+        let send = |(what, caller, line, version, body, status, expression): (&'static str, &Wire, String, Option<&'static str>, String, u16, &'static str)| {
+            let caller = caller.clone();
+            (what.to_owned(), async move {
+                let mut headers: Vec<(&str, &[u8])> = vec![TYPED];
+                headers.extend(version.map(|v| ("If-Match", v.as_bytes())));
+                (caller.send(&line, &headers, body.as_bytes()).await, status, expression.to_owned())
+            })
+        };
+        refused(&app, bad.into_iter().map(send)).await;
+        for (path, version) in [(&at, &request), (&task_at, &task)] {
+            assert_eq!(&practice.get(&format!("/fhir/{path}")).await.value(), version, "{path} was changed");
+        }
+}
+}
