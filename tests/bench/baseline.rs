@@ -22,9 +22,12 @@ pub(crate) fn fsyncs_per_second(folder: &Path, span: Duration) -> io::Result<f64
     Ok(count / begun.elapsed().as_secs_f64())
 }
 
+/// A table, its columns and its rows.
+type Table = (&'static str, Vec<String>, Vec<Vec<Value>>);
+
 /// What a referral leaves in each table, as rows of JSON values.
 pub(crate) struct Footprint {
-    tables: Vec<(&'static str, Vec<String>, Vec<Vec<Value>>)>,
+    tables: Vec<Table>,
     /// Ids that have to be new in each copy.
     ids: Vec<String>,
 }

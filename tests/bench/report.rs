@@ -101,7 +101,7 @@ impl Report {
     fn about(&self) -> Value {
         let mut about = json!({
             "commit": commit(), "machine": cpu(), "cores": std::thread::available_parallelism().map_or(0, usize::from),
-            "at": chrono::Utc::now().to_rfc3339(),
+            "at": livewell::time::Clock::System.now().to_rfc3339(),
         });
         for (name, value) in &self.machine {
             about[name.replace(' ', "_")] = rounded(*value);

@@ -46,7 +46,7 @@ impl Service {
         let database = folder.join(format!("livewell-{tasks}.db"));
         let key = DemoKey::generate("bench-1");
         prepare(&database, &key, reached).await?;
-        populate(&database, tasks, chrono::Utc::now().timestamp_micros()).await?;
+        populate(&database, tasks, livewell::time::Clock::System.now().timestamp_micros()).await?;
         let begun = Instant::now();
         let child = Command::new(env!("CARGO_BIN_EXE_livewell"))
             .arg("serve")
@@ -96,7 +96,7 @@ impl Service {
 
     fn token_request(&self, client: &str, scope: &str) -> Result<Ask, Failed> {
         let endpoint = format!("http://{}/oauth/token", self.address);
-        let assertion = self.key.assertion(client, &endpoint, chrono::Utc::now());
+        let assertion = self.key.assertion(client, &endpoint, livewell::time::Clock::System.now());
         let form = serde_urlencoded::to_string([
             ("grant_type", "client_credentials"),
             ("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"),
@@ -137,7 +137,8 @@ async fn prepare(database: &Path, key: &DemoKey, reached: Option<(&str, &str)>) 
     let house = app::house(&config, String::new())?;
     let resources = directory(reached).into_iter().map(|value| Resource::from_value(value).map(|r| (String::new(), r)));
     let resources = resources.collect::<Result<Vec<_>, _>>().map_err(|_| "the directory is not FHIR")?;
-    workflow::load(&store, &house, &Actor::service(OURS), chrono::Utc::now(), resources, &mut |_| {}).await?;
+    workflow::load(&store, &house, &Actor::service(OURS), livewell::time::Clock::System.now(), resources, &mut |_| {})
+        .await?;
     let client = |id: String, organization: String, scopes: &str, staff: String| ClientRow {
         id,
         organization,
@@ -146,7 +147,7 @@ async fn prepare(database: &Path, key: &DemoKey, reached: Option<(&str, &str)>) 
         jwks_url: String::new(),
         staff,
         speaks_for_staff: false,
-        created_at: chrono::Utc::now().into(),
+        created_at: livewell::time::Clock::System.now().into(),
         disabled_at: None,
     };
     let mut tx = store.write().await?;

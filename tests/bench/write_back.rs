@@ -78,7 +78,7 @@ impl Caller {
         let none = json!({ "resourceType": "Parameters" });
         let claim = Ask::post(format!("/fhir/Task/{}/$claim", text(&task, "id")), &self.coach, &none);
         self.service.send(&claim).await?.expect(200)?;
-        let now = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
+        let now = livewell::time::Clock::System.now().to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
         let encounter = json!({
             "resourceType": "Encounter", "status": "finished",
             "class": CodeTable::embedded().coding("class-virtual"),

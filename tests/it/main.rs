@@ -28,10 +28,10 @@ mod resending;
 mod settings;
 mod smoke;
 mod store;
+#[expect(dead_code, reason = "what a test needs of a service is here before every test is")]
+mod support;
 mod test_data;
 mod tokens;
 mod validation;
 mod wire;
 mod withdrawal;
-#[expect(dead_code, reason = "what a test needs of a service is here before every test is")]
-mod support;
