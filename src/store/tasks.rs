@@ -2,6 +2,7 @@
 
 use super::sql::Query;
 use super::{At, Sight, StoreError, Stored, Tx};
+use crate::pathway::task::is_open_status;
 
 /// A Task, as far as the queue orders and hands it out.
 #[derive(Clone, sqlx::FromRow)]
@@ -144,17 +145,18 @@ impl Tx {
     /// that another caller is just taking is passed over.
     pub async fn next_unclaimed(&mut self, order: &WorkOrder<'_>) -> Result<Option<TaskRow>, StoreError> {
         let mut query = Query::new("select ");
-        query.push(COLUMNS).push(" from task t where t.status = 'requested' and t.role = ").bind(order.role);
-        if let Some(localities) = order.localities {
-            query.push(" and t.locality in (''");
-            for locality in localities {
-                query.push(", ").bind(locality.as_str());
+        query.push(COLUMNS).push(" from task t where ");
+        match (order.localities, &self.conn) {
+            (None, _) => order.restrict(&mut query),
+            (Some(localities), super::Conn::Postgres(_)) => {
+                query.push("t.locality in (''");
+                for locality in localities {
+                    query.push(", ").bind(locality.as_str());
+                }
+                query.push(") and ");
+                order.restrict(&mut query);
             }
-            query.push(")");
-        }
-        query.push(" and t.ready <= ").bind(order.now);
-        if let Some(practice) = order.practice {
-            query.push(" and t.practice = ").bind(practice);
+            (Some(localities), _) => order.first_of_each(localities, &mut query),
         }
         query.push(" order by t.priority, t.due, t.id limit 1");
         if matches!(self.conn, super::Conn::Postgres(_)) {
@@ -174,12 +176,12 @@ impl Tx {
         )
     }
 
-    /// Whether an open Task with this code stands for a practice.
+    /// Whether an open Task with this code, about no person, stands for a practice.
     pub async fn has_open_task_for_practice(&mut self, practice: &str, code: &str) -> Result<bool, StoreError> {
         let found: (bool,) = sql!(
             self,
             fetch_one,
-            "select exists (select 1 from task where practice = $1 and code = $2 and open)",
+            "select exists (select 1 from task where practice = $1 and code = $2 and open and person = '')",
             practice,
             code
         )?;
@@ -196,9 +198,9 @@ impl Tx {
     ) -> Result<Vec<(TaskRow, Stored)>, StoreError> {
         let mut query = Query::new(
             "select t.id, t.version, t.status, t.code, t.role, t.locality, t.practice, t.owner, t.priority, t.ready, t.due, \
-             t.referral, t.person, t.created_at, t.open, r.kind, r.updated_at, r.deleted, r.sender, r.body \
-             from task t join resource r on r.kind = 'Task' and r.id = t.id where not r.deleted",
+             t.referral, t.person, t.created_at, t.open, r.kind, r.updated_at, r.deleted, r.sender, r.body",
         );
+        wanted.begin(&mut query);
         wanted.restrict(&mut query);
         sight.restrict(&mut query);
         if let Some((priority, due, id)) = after {
@@ -227,9 +229,8 @@ impl Tx {
 
     /// How many Tasks a search finds in all.
     pub async fn count_tasks(&mut self, wanted: &TaskQuery, sight: &Sight) -> Result<i64, StoreError> {
-        let mut query = Query::new(
-            "select count(*) from task t join resource r on r.kind = 'Task' and r.id = t.id where not r.deleted",
-        );
+        let mut query = Query::new("select count(*)");
+        wanted.begin(&mut query);
         wanted.restrict(&mut query);
         sight.restrict(&mut query);
         let counted: Vec<(i64,)> = self.rows(query).await?;
@@ -237,8 +238,42 @@ impl Tx {
     }
 }
 
-impl TaskQuery {
+impl WorkOrder<'_> {
     fn restrict(&self, query: &mut Query) {
+        query.push("t.status = 'requested' and t.role = ").bind(self.role);
+        query.push(" and t.ready <= ").bind(self.now);
+        if let Some(practice) = self.practice {
+            query.push(" and t.practice = ").bind(practice);
+        }
+    }
+
+    /// The first of each locality, and of those without one: each is where an index begins, however long the queue is.
+    fn first_of_each(&self, localities: &[String], query: &mut Query) {
+        query.push("t.id in (");
+        for (at, locality) in std::iter::once("").chain(localities.iter().map(String::as_str)).enumerate() {
+            query.push(if at == 0 { "select id from (" } else { " union all select id from (" });
+            query.push("select t.id from task t where t.locality = ").bind(locality).push(" and ");
+            self.restrict(query);
+            query.push(" order by t.priority, t.due, t.id limit 1)");
+        }
+        query.push(")");
+    }
+}
+
+impl TaskQuery {
+    /// Which table leads. SQLite keeps the order of a cross join, and left alone would go through every Task resource.
+    fn begin(&self, query: &mut Query) {
+        query.push(match self.persons {
+            Some(_) => " from resource r cross join task t where r.kind = 'Task' and t.id = r.id and not r.deleted",
+            None => " from task t cross join resource r where r.kind = 'Task' and r.id = t.id and not r.deleted",
+        });
+    }
+
+    fn restrict(&self, query: &mut Query) {
+        if !self.statuses.is_empty() && self.statuses.iter().all(|status| is_open_status(status)) {
+            // Lets the index of open Tasks be used.
+            query.push(" and t.open");
+        }
         let any = [
             (" and t.id in (", &self.ids),
             (" and t.status in (", &self.statuses),
@@ -260,11 +295,11 @@ impl TaskQuery {
             query.push(")");
         }
         if let Some(persons) = &self.persons {
-            query.push(" and t.person in (''");
+            query.push(" and r.person in (''");
             for person in persons {
                 query.push(", ").bind(person.as_str());
             }
-            query.push(") and t.person <> ''");
+            query.push(") and r.person <> ''");
         }
         match self.owner_missing {
             Some(true) => drop(query.push(" and t.owner = ''")),
