@@ -121,6 +121,14 @@ macro_rules! bound {
     }};
 }
 
+impl Query {
+    /// Runs it outside a [`Tx`](super::Tx), as part of what the connection is doing.
+    pub(super) async fn run_on(self, connection: &mut sqlx::SqliteConnection) -> Result<(), sqlx::Error> {
+        let text = sqlx::AssertSqlSafe(self.text);
+        bound!(sqlx::query(text), self.binds).execute(connection).await.map(drop)
+    }
+}
+
 impl super::Tx {
     /// Runs a [`Query`] that answers rows.
     pub(super) async fn rows<T>(&mut self, query: Query) -> Result<Vec<T>, super::StoreError>
