@@ -4,7 +4,7 @@ use super::sql::Query;
 use super::{At, Store, StoreError, Tx};
 
 /// Who did what to what, when, and how it ended.
-#[derive(Clone, Debug, sqlx::FromRow)]
+#[derive(Clone, Debug, sqlx_macros::FromRow)]
 pub struct AuditRow {
     pub id: String,
     pub at: At,

@@ -32,7 +32,7 @@ pub struct NewDelivery {
 }
 
 /// A delivery as it stands.
-#[derive(Clone, sqlx::FromRow)]
+#[derive(Clone, sqlx_macros::FromRow)]
 pub struct DeliveryRow {
     pub id: String,
     pub practice: String,
@@ -64,7 +64,7 @@ pub struct DeliveryRow {
 pub type Leased = DeliveryRow;
 
 /// What one attempt came to.
-#[derive(Clone, sqlx::FromRow)]
+#[derive(Clone, sqlx_macros::FromRow)]
 pub struct AttemptRow {
     pub delivery: String,
     pub number: i64,
@@ -77,7 +77,7 @@ pub struct AttemptRow {
 }
 
 /// The copy a practice holds of something we recorded.
-#[derive(Clone, sqlx::FromRow)]
+#[derive(Clone, sqlx_macros::FromRow)]
 pub struct PracticeCopyRow {
     pub practice: String,
     /// `Encounter/<our id>`.

@@ -45,7 +45,7 @@ pub use settings::DatabaseSettings;
 pub use submissions::SubmissionRow;
 pub use tasks::{TaskQuery, TaskRow, WorkOrder};
 
-static MIGRATIONS: Migrator = sqlx::migrate!("src/store/migrations");
+static MIGRATIONS: Migrator = sqlx_macros::migrate!("src/store/migrations");
 
 /// The database: SQLite in a file, or PostgreSQL.
 #[derive(Clone)]

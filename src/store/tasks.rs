@@ -5,7 +5,7 @@ use super::{At, Sight, StoreError, Stored, Tx};
 use crate::pathway::task::is_open_status;
 
 /// A Task, as far as the queue orders and hands it out.
-#[derive(Clone, sqlx::FromRow)]
+#[derive(Clone, sqlx_macros::FromRow)]
 pub struct TaskRow {
     pub id: String,
     pub version: i64,
@@ -328,7 +328,7 @@ impl TaskQuery {
     }
 }
 
-#[derive(sqlx::FromRow)]
+#[derive(sqlx_macros::FromRow)]
 struct TaskAndBody {
     #[sqlx(flatten)]
     task: TaskRow,
