@@ -293,6 +293,7 @@ async fn commit_when_done(writer: std::sync::Weak<Mutex<Writer>>, disclosures: A
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::Store;
 
     #[test]
     fn a_version_with_the_wal_reset_bug_is_refused() {
@@ -306,5 +307,40 @@ mod tests {
         ] {
             assert_eq!(check_version(version).is_ok(), good, "{version}");
         }
+    }
+
+    #[tokio::test]
+    async fn many_disclosures_at_once_are_all_in_the_trail_when_they_return() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let url = format!("sqlite:{}", folder.path().join("trail.db").display());
+        let store = Store::open(&DatabaseSettings { url, connections: 1 }).await.expect("opens");
+        store.migrate().await.expect("migrates");
+        let row = |n: usize| AuditRow {
+            id: format!("row-{n}"),
+            at: crate::store::At(0),
+            client: "practice".to_owned(),
+            organization: "TESTA1".to_owned(),
+            actor: String::new(),
+            interaction: "read".to_owned(),
+            target: format!("Patient/{n}"),
+            person: String::new(),
+            request_id: String::new(),
+            outcome: "success".to_owned(),
+        };
+        let all: Vec<_> = (0..100)
+            .map(|n| {
+                let (store, row) = (store.clone(), row(n));
+                tokio::spawn(async move { store.disclose(row).await })
+            })
+            .collect();
+        for one in all {
+            one.await.expect("ends").expect("is durable");
+        }
+        let trail = store.read().await.expect("reads").newest_audit(1000).await.expect("reads");
+        assert_eq!(trail.len(), 100);
+        // The same row again is refused, and only that one.
+        let (again, other) = tokio::join!(store.disclose(row(1)), store.disclose(row(100)));
+        assert!(again.is_err());
+        assert!(other.is_ok() || store.disclose(row(100)).await.is_ok());
     }
 }

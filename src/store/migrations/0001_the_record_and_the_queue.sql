@@ -146,6 +146,8 @@ create table delivery (
 create unique index delivery_order on delivery (practice, person, place);
 create index delivery_due on delivery (due_at, id) where settled_at is null;
 create index delivery_of_referral on delivery (referral, created_at);
+create index delivery_without_route on delivery (practice, place, id) where state = 'no-route';
+create index delivery_without_route_of_person on delivery (person, place, id) where state = 'no-route';
 
 -- One row for every attempt, never changed.
 create table delivery_attempt (
