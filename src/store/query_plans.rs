@@ -106,9 +106,11 @@ async fn work_lists_and_claims_read_no_more_than_they_answer() {
             tx.next_unclaimed(&WorkOrder { role: "health-coach", localities, practice, now: NOW }).await.unwrap();
         }
     }
-    // At most one for each locality is sorted to find the first of all.
+    // SQLite leaves each locality at its first Task that is handed out: it sorts one for each.
     let found = costly_steps(tx).await;
-    let found: Vec<_> = found.iter().filter(|f| !(f.starts_with("USE TEMP") && f.contains("union all"))).collect();
+    let first_of_each =
+        |f: &str| f.starts_with("USE TEMP B-TREE") && f.contains("t.locality in ('', $2)") && f.contains("limit 1");
+    let found: Vec<_> = found.into_iter().filter(|f| !first_of_each(f)).collect();
     assert!(found.is_empty(), "{found:#?}");
 }
 

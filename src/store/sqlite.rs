@@ -338,7 +338,7 @@ mod tests {
         }
         let trail = store.read().await.expect("reads").newest_audit(1000).await.expect("reads");
         assert_eq!(trail.len(), 100);
-        // The same row again is refused, and only that one.
+        // A row that cannot be written is an error for whoever waits, and no more than that.
         let (again, other) = tokio::join!(store.disclose(row(1)), store.disclose(row(100)));
         assert!(again.is_err());
         assert!(other.is_ok() || store.disclose(row(100)).await.is_ok());

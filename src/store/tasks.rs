@@ -145,18 +145,17 @@ impl Tx {
     /// that another caller is just taking is passed over.
     pub async fn next_unclaimed(&mut self, order: &WorkOrder<'_>) -> Result<Option<TaskRow>, StoreError> {
         let mut query = Query::new("select ");
-        query.push(COLUMNS).push(" from task t where ");
-        match (order.localities, &self.conn) {
-            (None, _) => order.restrict(&mut query),
-            (Some(localities), super::Conn::Postgres(_)) => {
-                query.push("t.locality in (''");
-                for locality in localities {
-                    query.push(", ").bind(locality.as_str());
-                }
-                query.push(") and ");
-                order.restrict(&mut query);
+        query.push(COLUMNS).push(" from task t where t.status = 'requested' and t.role = ").bind(order.role);
+        if let Some(localities) = order.localities {
+            query.push(" and t.locality in (''");
+            for locality in localities {
+                query.push(", ").bind(locality.as_str());
             }
-            (Some(localities), _) => order.first_of_each(localities, &mut query),
+            query.push(")");
+        }
+        query.push(" and t.ready <= ").bind(order.now);
+        if let Some(practice) = order.practice {
+            query.push(" and t.practice = ").bind(practice);
         }
         query.push(" order by t.priority, t.due, t.id limit 1");
         if matches!(self.conn, super::Conn::Postgres(_)) {
@@ -235,28 +234,6 @@ impl Tx {
         sight.restrict(&mut query);
         let counted: Vec<(i64,)> = self.rows(query).await?;
         Ok(counted.first().map_or(0, |c| c.0))
-    }
-}
-
-impl WorkOrder<'_> {
-    fn restrict(&self, query: &mut Query) {
-        query.push("t.status = 'requested' and t.role = ").bind(self.role);
-        query.push(" and t.ready <= ").bind(self.now);
-        if let Some(practice) = self.practice {
-            query.push(" and t.practice = ").bind(practice);
-        }
-    }
-
-    /// The first of each locality, and of those without one: each is where an index begins, however long the queue is.
-    fn first_of_each(&self, localities: &[String], query: &mut Query) {
-        query.push("t.id in (");
-        for (at, locality) in std::iter::once("").chain(localities.iter().map(String::as_str)).enumerate() {
-            query.push(if at == 0 { "select id from (" } else { " union all select id from (" });
-            query.push("select t.id from task t where t.locality = ").bind(locality).push(" and ");
-            self.restrict(query);
-            query.push(" order by t.priority, t.due, t.id limit 1)");
-        }
-        query.push(")");
     }
 }
 
