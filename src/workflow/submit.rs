@@ -77,8 +77,8 @@ pub async fn submit(
     request_id: &str,
     submission: Submission,
 ) -> Result<Answer> {
-    let mut unit = Unit::begin(store, house, actor, now, request_id).await?;
     let digest = digest(&submission);
+    let mut unit = Unit::begin(store, house, actor, now, request_id).await?;
     if let Some(answer) = answered_before(&mut unit, &submission, &digest).await? {
         return Ok(answer);
     }

@@ -1,5 +1,7 @@
 //! One unit of work: everything an act changes, in one transaction, written in few statements at its end.
 
+use std::collections::HashMap;
+
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
@@ -7,7 +9,7 @@ use uuid::Uuid;
 use crate::fhir::systems::REFERRAL_FLAG;
 use crate::fhir::when::instant;
 use crate::fhir::{Resource, index};
-use crate::store::{AuditRow, Belongs, Sight, Store, Stored, TaskRow, Tx};
+use crate::store::{AuditRow, Belongs, Practice, Sight, Store, Stored, TaskRow, Tx};
 
 use super::{Actor, Error, House, Result};
 
@@ -22,6 +24,8 @@ pub struct Unit<'a> {
     touched: Vec<Touched>,
     tasks: Vec<TaskRow>,
     audit: Vec<AuditRow>,
+    /// Looked up before in this unit, by ODS code.
+    practices: HashMap<String, Option<Practice>>,
 }
 
 struct Touched {
@@ -60,7 +64,17 @@ impl<'a> Unit<'a> {
         request_id: &'a str,
     ) -> Result<Unit<'a>> {
         let tx = store.write().await?;
-        Ok(Unit { tx, house, actor, now, request_id, touched: Vec::new(), tasks: Vec::new(), audit: Vec::new() })
+        Ok(Unit {
+            tx,
+            house,
+            actor,
+            now,
+            request_id,
+            touched: Vec::new(),
+            tasks: Vec::new(),
+            audit: Vec::new(),
+            practices: HashMap::new(),
+        })
     }
 
     /// A new id. Ids grow with time, which keeps what belongs together together in the index.
@@ -89,6 +103,16 @@ impl<'a> Unit<'a> {
             }
             _ => Ok(None),
         }
+    }
+
+    /// A practice as the directory knows it when it is first asked for.
+    pub(super) async fn practice(&mut self, ods: &str) -> Result<Option<Practice>> {
+        if let Some(known) = self.practices.get(ods) {
+            return Ok(known.clone());
+        }
+        let found = self.tx.practice(ods).await?;
+        self.practices.insert(ods.to_owned(), found.clone());
+        Ok(found)
     }
 
     /// A new resource; its id is set.
