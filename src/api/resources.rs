@@ -195,9 +195,7 @@ pub(super) async fn history(
 /// Writes the audit row of a disclosure; only then does it leave.
 pub(super) async fn disclose(call: &Call, interaction: &str, target: &str, person: &str) -> Result<(), Error> {
     let row = audit_row(&call.actor, call.now, &call.request_id, interaction, target, person, "success");
-    let mut tx = call.doors.store.write().await?;
-    tx.insert_audit(&[row]).await?;
-    Ok(tx.commit().await?)
+    Ok(call.doors.store.disclose(row).await?)
 }
 
 /// The weak tag of a version.

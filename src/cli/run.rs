@@ -13,7 +13,20 @@ use crate::time::Clock;
 pub(super) type Failed = String;
 
 /// Runs a command; the exit code is 0 when it did what it should, 1 when not, 2 for what is not supported.
-pub async fn run(cli: Cli) -> ExitCode {
+///
+/// The runtime is made here and not in `main`: the code of a future is generated where it is first polled, so that the
+/// binary would compile most of the library's commands again.
+pub fn run(cli: Cli) -> ExitCode {
+    match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(carried_out(cli)),
+        Err(error) => {
+            eprintln!("livewell: the runtime cannot start: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn carried_out(cli: Cli) -> ExitCode {
     let result = match cli.command {
         Command::Demo(args) => demo::demo(args).await,
         Command::Serve(settings) => serve(&settings).await,

@@ -1,10 +1,10 @@
 //! The audit trail: rows that commit with the change, or before a disclosure leaves.
 
 use super::sql::Query;
-use super::{At, StoreError, Tx};
+use super::{At, Store, StoreError, Tx};
 
 /// Who did what to what, when, and how it ended.
-#[derive(Clone, Debug, sqlx::FromRow)]
+#[derive(Clone, Debug, sqlx_macros::FromRow)]
 pub struct AuditRow {
     pub id: String,
     pub at: At,
@@ -24,28 +24,53 @@ pub struct AuditRow {
     pub outcome: String,
 }
 
+/// Rows one insert statement takes at most.
+const ROWS_AT_ONCE: usize = 64;
+
+/// The statements that write these rows.
+pub(super) fn inserts(rows: &[AuditRow]) -> impl Iterator<Item = Query> {
+    rows.chunks(ROWS_AT_ONCE).map(|some| {
+        let mut query = Query::new(
+            "insert into audit (id, at, client, organization, actor, interaction, target, person, request_id, \
+             outcome) values ",
+        );
+        query.bind_rows(some.iter().map(|a| {
+            vec![
+                a.id.as_str().into(),
+                a.at.into(),
+                a.client.as_str().into(),
+                a.organization.as_str().into(),
+                a.actor.as_str().into(),
+                a.interaction.as_str().into(),
+                a.target.as_str().into(),
+                a.person.as_str().into(),
+                a.request_id.as_str().into(),
+                a.outcome.as_str().into(),
+            ]
+        }));
+        query
+    })
+}
+
+impl Store {
+    /// Writes the audit row of a disclosure, which may leave once this returns: the row is durable then.
+    /// On SQLite all that wait are written together, with the next commit.
+    pub async fn disclose(&self, row: AuditRow) -> Result<(), StoreError> {
+        match self {
+            Store::Sqlite(sqlite) => sqlite.disclose(row).await,
+            Store::Postgres(_) => {
+                let mut tx = self.write().await?;
+                tx.insert_audit(&[row]).await?;
+                tx.commit().await
+            }
+        }
+    }
+}
+
 impl Tx {
     /// Writes audit rows.
     pub async fn insert_audit(&mut self, rows: &[AuditRow]) -> Result<(), StoreError> {
-        for some in rows.chunks(64) {
-            let mut query = Query::new(
-                "insert into audit (id, at, client, organization, actor, interaction, target, person, request_id, \
-                 outcome) values ",
-            );
-            query.bind_rows(some.iter().map(|a| {
-                vec![
-                    a.id.as_str().into(),
-                    a.at.into(),
-                    a.client.as_str().into(),
-                    a.organization.as_str().into(),
-                    a.actor.as_str().into(),
-                    a.interaction.as_str().into(),
-                    a.target.as_str().into(),
-                    a.person.as_str().into(),
-                    a.request_id.as_str().into(),
-                    a.outcome.as_str().into(),
-                ]
-            }));
+        for query in inserts(rows) {
             self.run(query).await?;
         }
         Ok(())

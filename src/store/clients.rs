@@ -3,7 +3,7 @@
 use super::{At, StoreError, Tx};
 
 /// A registered client. Its key set is public keys only.
-#[derive(Clone, sqlx::FromRow)]
+#[derive(Clone, sqlx_macros::FromRow)]
 pub struct ClientRow {
     pub id: String,
     /// ODS code of the organisation it belongs to.
@@ -22,7 +22,7 @@ pub struct ClientRow {
 }
 
 /// An access token that was issued; only its hash is kept.
-#[derive(Clone, sqlx::FromRow)]
+#[derive(Clone, sqlx_macros::FromRow)]
 pub struct TokenRow {
     pub hash: String,
     pub client: String,

@@ -32,7 +32,7 @@ pub struct NewDelivery {
 }
 
 /// A delivery as it stands.
-#[derive(Clone, sqlx::FromRow)]
+#[derive(Clone, sqlx_macros::FromRow)]
 pub struct DeliveryRow {
     pub id: String,
     pub practice: String,
@@ -64,7 +64,7 @@ pub struct DeliveryRow {
 pub type Leased = DeliveryRow;
 
 /// What one attempt came to.
-#[derive(Clone, sqlx::FromRow)]
+#[derive(Clone, sqlx_macros::FromRow)]
 pub struct AttemptRow {
     pub delivery: String,
     pub number: i64,
@@ -77,7 +77,7 @@ pub struct AttemptRow {
 }
 
 /// The copy a practice holds of something we recorded.
-#[derive(Clone, sqlx::FromRow)]
+#[derive(Clone, sqlx_macros::FromRow)]
 pub struct PracticeCopyRow {
     pub practice: String,
     /// `Encounter/<our id>`.
@@ -222,13 +222,23 @@ impl Tx {
 
     /// Deliveries of a person or (with `person` '') of a practice that wait for something.
     pub async fn waiting_deliveries(&mut self, practice: &str, person: &str) -> Result<Vec<DeliveryRow>, StoreError> {
+        // Two statements, because no index serves an "or" of two columns.
+        if person.is_empty() {
+            return sql!(
+                self,
+                fetch_all,
+                "select id, practice, person, referral, place, items, author, state, why, failures, queued_at, created_at, \
+                 due_at, attempts, lease, lease_until, settled_at from delivery \
+                 where state = 'no-route' and settled_at is null and practice = $1 order by place, id",
+                practice
+            );
+        }
         sql!(
             self,
             fetch_all,
             "select id, practice, person, referral, place, items, author, state, why, failures, queued_at, created_at, \
-             due_at, attempts, lease, lease_until, settled_at from delivery where settled_at is null \
-             and state = 'no-route' and ((practice = $1 and $2 = '') or (person = $2 and $2 <> '')) order by place",
-            practice,
+             due_at, attempts, lease, lease_until, settled_at from delivery \
+             where state = 'no-route' and settled_at is null and person = $1 order by place, id",
             person
         )
     }

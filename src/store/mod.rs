@@ -17,6 +17,9 @@ mod deliveries;
 mod directory;
 mod filter;
 mod people;
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+mod query_plans;
 mod referrals;
 mod resources;
 mod search;
@@ -42,7 +45,7 @@ pub use settings::DatabaseSettings;
 pub use submissions::SubmissionRow;
 pub use tasks::{TaskQuery, TaskRow, WorkOrder};
 
-static MIGRATIONS: Migrator = sqlx::migrate!("src/store/migrations");
+static MIGRATIONS: Migrator = sqlx_macros::migrate!("src/store/migrations");
 
 /// The database: SQLite in a file, or PostgreSQL.
 #[derive(Clone)]
@@ -55,6 +58,9 @@ pub enum Store {
 pub struct Tx {
     pub(crate) conn: Conn,
     failed: bool,
+    /// What was run, for the test that looks at query plans.
+    #[cfg(test)]
+    ran: Vec<String>,
 }
 
 pub(crate) enum Conn {
@@ -117,7 +123,7 @@ impl Store {
                 Conn::Postgres(postgres::begin(pool, "begin isolation level repeatable read read only").await?)
             }
         };
-        Ok(Tx { conn, failed: false })
+        Ok(Tx::on(conn))
     }
 
     /// A transaction that writes. On SQLite writers take turns and share one durable commit.
@@ -126,11 +132,26 @@ impl Store {
             Store::Sqlite(sqlite) => Conn::SqliteWrite(sqlite::Unit::begin(sqlite).await?),
             Store::Postgres(pool) => Conn::Postgres(postgres::begin(pool, "begin").await?),
         };
-        Ok(Tx { conn, failed: false })
+        Ok(Tx::on(conn))
     }
 }
 
 impl Tx {
+    fn on(conn: Conn) -> Tx {
+        Tx {
+            conn,
+            failed: false,
+            #[cfg(test)]
+            ran: Vec::new(),
+        }
+    }
+
+    /// Told of each statement before it runs.
+    pub(crate) fn running(&mut self, _text: &str) {
+        #[cfg(test)]
+        self.ran.push(_text.to_owned());
+    }
+
     /// Makes everything done in this transaction durable. After a failed statement it refuses, on both databases
     /// alike: PostgreSQL would answer such a commit with success and keep nothing.
     pub async fn commit(self) -> Result<(), StoreError> {

@@ -3,7 +3,7 @@
 use super::{StoreError, Tx};
 
 /// A person; `id` is the id of our Patient.
-#[derive(Clone, sqlx::FromRow)]
+#[derive(Clone, sqlx_macros::FromRow)]
 pub struct PersonRow {
     pub id: String,
     /// Absent while who this is has not been settled.

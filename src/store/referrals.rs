@@ -6,7 +6,7 @@ use super::sql::Query;
 use super::{At, StoreError, Tx};
 
 /// A ServiceRequest that is a referral to us.
-#[derive(Clone, sqlx::FromRow)]
+#[derive(Clone, sqlx_macros::FromRow)]
 pub struct ReferralRow {
     /// Id of the ServiceRequest.
     pub id: String,
@@ -34,7 +34,7 @@ pub struct ReferralRow {
 }
 
 /// A spell of a person with us.
-#[derive(Clone, sqlx::FromRow)]
+#[derive(Clone, sqlx_macros::FromRow)]
 pub struct EpisodeRow {
     /// Id of the EpisodeOfCare.
     pub id: String,

@@ -20,7 +20,7 @@ pub struct Belongs {
 }
 
 /// The current version of a resource, as stored.
-#[derive(Clone, sqlx::FromRow)]
+#[derive(Clone, sqlx_macros::FromRow)]
 pub struct Stored {
     pub kind: String,
     pub id: String,
@@ -41,7 +41,7 @@ impl Stored {
 }
 
 /// One version of a resource, current or replaced.
-#[derive(Clone, sqlx::FromRow)]
+#[derive(Clone, sqlx_macros::FromRow)]
 pub struct VersionRow {
     pub version: i64,
     pub updated_at: At,

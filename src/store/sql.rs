@@ -6,6 +6,7 @@
 /// context asks for. Where the dialects differ: `sql!(tx, fetch_all, { sqlite: "...", postgres: "..." }, args)`.
 macro_rules! sql {
     ($tx:expr, execute, { sqlite: $lite:literal, postgres: $pg:literal } $(, $arg:expr)* $(,)?) => {{
+        $tx.running($lite);
         let result = match &mut $tx.conn {
             $crate::store::Conn::SqliteRead(c) => sqlx::query($lite)$(.bind($arg))*.execute(&mut **c).await.map(|d| d.rows_affected()),
             $crate::store::Conn::SqliteWrite(c) => sqlx::query($lite)$(.bind($arg))*.execute(c.connection()).await.map(|d| d.rows_affected()),
@@ -14,6 +15,7 @@ macro_rules! sql {
         $tx.note(result)
     }};
     ($tx:expr, $method:ident, { sqlite: $lite:literal, postgres: $pg:literal } $(, $arg:expr)* $(,)?) => {{
+        $tx.running($lite);
         let result = match &mut $tx.conn {
             $crate::store::Conn::SqliteRead(c) => sqlx::query_as($lite)$(.bind($arg))*.$method(&mut **c).await,
             $crate::store::Conn::SqliteWrite(c) => sqlx::query_as($lite)$(.bind($arg))*.$method(c.connection()).await,
@@ -121,6 +123,14 @@ macro_rules! bound {
     }};
 }
 
+impl Query {
+    /// Runs it outside a [`Tx`](super::Tx), as part of what the connection is doing.
+    pub(super) async fn run_on(self, connection: &mut sqlx::SqliteConnection) -> Result<(), sqlx::Error> {
+        let text = sqlx::AssertSqlSafe(self.text);
+        bound!(sqlx::query(text), self.binds).execute(connection).await.map(drop)
+    }
+}
+
 impl super::Tx {
     /// Runs a [`Query`] that answers rows.
     pub(super) async fn rows<T>(&mut self, query: Query) -> Result<Vec<T>, super::StoreError>
@@ -128,6 +138,7 @@ impl super::Tx {
         T: Send + Unpin + for<'r> sqlx::FromRow<'r, sqlx::sqlite::SqliteRow>,
         T: for<'r> sqlx::FromRow<'r, sqlx::postgres::PgRow>,
     {
+        self.running(&query.text);
         let text = sqlx::AssertSqlSafe(query.text);
         let result = match &mut self.conn {
             super::Conn::SqliteRead(c) => bound!(sqlx::query_as(text), query.binds).fetch_all(&mut **c).await,
@@ -139,6 +150,7 @@ impl super::Tx {
 
     /// Runs a [`Query`] that changes rows; answers how many.
     pub(super) async fn run(&mut self, query: Query) -> Result<u64, super::StoreError> {
+        self.running(&query.text);
         let text = sqlx::AssertSqlSafe(query.text);
         let result = match &mut self.conn {
             super::Conn::SqliteRead(c) => {

@@ -2,10 +2,10 @@
 //!
 //! Each unit of work is a savepoint in the writer's open transaction. A unit that is done lets the next one begin and
 //! waits; the committer commits when its turn at the writer comes, for everyone who is done by then. So a lone writer
-//! pays one fsync, and thirty-two pay about one between them.
+//! pays one fsync, and thirty-two pay about one between them. Audit rows of disclosures ride along.
 
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use sqlx::migrate::Migrator;
@@ -15,7 +15,7 @@ use sqlx::sqlite::{
 use sqlx::{ConnectOptions, Connection};
 use tokio::sync::{Mutex, Notify, OwnedMutexGuard, oneshot};
 
-use super::{DatabaseSettings, StoreError};
+use super::{AuditRow, DatabaseSettings, StoreError, audit};
 
 /// The first version without the WAL-reset bug, which can lose committed writes.
 const OLDEST_VERSION: (u32, u32, u32) = (3, 51, 3);
@@ -26,8 +26,27 @@ const TURN: Duration = Duration::from_secs(10);
 /// An open SQLite database.
 pub struct Sqlite {
     writer: Arc<Mutex<Writer>>,
+    disclosures: Arc<Disclosures>,
     done: Arc<Notify>,
     readers: SqlitePool,
+}
+
+/// Who waits to hear that something is durable.
+type Waiting = oneshot::Sender<Result<(), StoreError>>;
+
+/// Audit rows of disclosures, which the committer writes: one statement for all that wait, and none of them takes a turn
+/// at the writer.
+#[derive(Default)]
+struct Disclosures(std::sync::Mutex<Vec<(AuditRow, Waiting)>>);
+
+impl Disclosures {
+    fn add(&self, row: AuditRow, waiting: Waiting) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push((row, waiting));
+    }
+
+    fn take(&self) -> (Vec<AuditRow>, Vec<Waiting>) {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner)).into_iter().unzip()
+    }
 }
 
 struct Writer {
@@ -40,7 +59,7 @@ struct Writer {
     /// A unit was begun and neither released nor rolled back.
     unfinished: bool,
     /// Units released into the open transaction, waiting to hear that it is durable.
-    waiting: Vec<oneshot::Sender<Result<(), StoreError>>>,
+    waiting: Vec<Waiting>,
 }
 
 impl Sqlite {
@@ -61,9 +80,23 @@ impl Sqlite {
             .connect_lazy_with(options.clone().create_if_missing(false).pragma("query_only", "ON"));
         let writer =
             Writer { connection, options, open: false, beginning: false, unfinished: false, waiting: Vec::new() };
-        let sqlite = Arc::new(Sqlite { writer: Arc::new(Mutex::new(writer)), done: Arc::new(Notify::new()), readers });
-        tokio::spawn(commit_when_done(Arc::downgrade(&sqlite.writer), Arc::clone(&sqlite.done)));
+        let sqlite = Arc::new(Sqlite {
+            writer: Arc::new(Mutex::new(writer)),
+            disclosures: Arc::default(),
+            done: Arc::new(Notify::new()),
+            readers,
+        });
+        let (disclosures, done) = (Arc::clone(&sqlite.disclosures), Arc::clone(&sqlite.done));
+        tokio::spawn(commit_when_done(Arc::downgrade(&sqlite.writer), disclosures, done));
         Ok(sqlite)
+    }
+
+    /// Returns once the row is durable.
+    pub(super) async fn disclose(&self, row: AuditRow) -> Result<(), StoreError> {
+        let (sender, durable) = oneshot::channel();
+        self.disclosures.add(row, sender);
+        self.done.notify_one();
+        durable.await.unwrap_or(Err(StoreError::Unavailable(None)))
     }
 
     pub(super) async fn read(&self) -> Result<sqlx::Transaction<'static, sqlx::Sqlite>, StoreError> {
@@ -177,6 +210,29 @@ impl Writer {
         Ok(())
     }
 
+    /// Writes the audit rows of disclosures into the open transaction, as a unit of their own.
+    async fn write_disclosures(&mut self, rows: Vec<AuditRow>, waiting: Vec<Waiting>) {
+        let written = async {
+            self.begin_unit().await?;
+            for query in audit::inserts(&rows) {
+                query.run_on(&mut self.connection).await?;
+            }
+            sqlx::query("release unit").execute(&mut self.connection).await?;
+            Ok(())
+        };
+        match written.await {
+            Ok(()) => {
+                self.unfinished = false;
+                self.waiting.extend(waiting);
+            }
+            Err(error) => {
+                let error: StoreError = error;
+                tracing::error!(error = %error, "audit rows could not be written; what they allow is not disclosed");
+                waiting.into_iter().for_each(|one| drop(one.send(Err(StoreError::Unavailable(None)))));
+            }
+        }
+    }
+
     async fn roll_back_unfinished(&mut self) -> Result<(), StoreError> {
         if !self.unfinished {
             return Ok(());
@@ -239,18 +295,24 @@ impl Writer {
 
 /// Commits for all who are done. Queueing for the writer like everyone else is what gathers them: whoever began to
 /// wait during the last commit comes first.
-async fn commit_when_done(writer: std::sync::Weak<Mutex<Writer>>, done: Arc<Notify>) {
+async fn commit_when_done(writer: std::sync::Weak<Mutex<Writer>>, disclosures: Arc<Disclosures>, done: Arc<Notify>) {
     loop {
         // Looks up now and then, to end when the database is closed.
         let _ = tokio::time::timeout(Duration::from_secs(5), done.notified()).await;
         let Some(writer) = writer.upgrade() else { return };
-        writer.lock().await.commit().await;
+        let mut writer = writer.lock().await;
+        let (rows, waiting) = disclosures.take();
+        if !rows.is_empty() {
+            writer.write_disclosures(rows, waiting).await;
+        }
+        writer.commit().await;
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::Store;
 
     #[test]
     fn a_version_with_the_wal_reset_bug_is_refused() {
@@ -264,5 +326,40 @@ mod tests {
         ] {
             assert_eq!(check_version(version).is_ok(), good, "{version}");
         }
+    }
+
+    #[tokio::test]
+    async fn many_disclosures_at_once_are_all_in_the_trail_when_they_return() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let url = format!("sqlite:{}", folder.path().join("trail.db").display());
+        let store = Store::open(&DatabaseSettings { url, connections: 1 }).await.expect("opens");
+        store.migrate().await.expect("migrates");
+        let row = |n: usize| AuditRow {
+            id: format!("row-{n}"),
+            at: crate::store::At(0),
+            client: "practice".to_owned(),
+            organization: "TESTA1".to_owned(),
+            actor: String::new(),
+            interaction: "read".to_owned(),
+            target: format!("Patient/{n}"),
+            person: String::new(),
+            request_id: String::new(),
+            outcome: "success".to_owned(),
+        };
+        let all: Vec<_> = (0..100)
+            .map(|n| {
+                let (store, row) = (store.clone(), row(n));
+                tokio::spawn(async move { store.disclose(row).await })
+            })
+            .collect();
+        for one in all {
+            one.await.expect("ends").expect("is durable");
+        }
+        let trail = store.read().await.expect("reads").newest_audit(1000).await.expect("reads");
+        assert_eq!(trail.len(), 100);
+        // A row that cannot be written is an error for whoever waits, and no more than that.
+        let (again, other) = tokio::join!(store.disclose(row(1)), store.disclose(row(100)));
+        assert!(again.is_err());
+        assert!(other.is_ok() || store.disclose(row(100)).await.is_ok());
     }
 }

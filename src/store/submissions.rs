@@ -3,7 +3,7 @@
 use super::{At, StoreError, Tx};
 
 /// A submission and the answer it got.
-#[derive(Clone, sqlx::FromRow)]
+#[derive(Clone, sqlx_macros::FromRow)]
 pub struct SubmissionRow {
     pub id: String,
     pub client: String,

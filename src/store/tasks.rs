@@ -2,9 +2,10 @@
 
 use super::sql::Query;
 use super::{At, Sight, StoreError, Stored, Tx};
+use crate::pathway::task::is_open_status;
 
 /// A Task, as far as the queue orders and hands it out.
-#[derive(Clone, sqlx::FromRow)]
+#[derive(Clone, sqlx_macros::FromRow)]
 pub struct TaskRow {
     pub id: String,
     pub version: i64,
@@ -194,12 +195,12 @@ impl Tx {
         Ok(found.0)
     }
 
-    /// Whether an open Task with this code stands for a practice.
+    /// Whether an open Task with this code, about no person, stands for a practice.
     pub async fn has_open_task_for_practice(&mut self, practice: &str, code: &str) -> Result<bool, StoreError> {
         let found: (bool,) = sql!(
             self,
             fetch_one,
-            "select exists (select 1 from task where practice = $1 and code = $2 and open)",
+            "select exists (select 1 from task where practice = $1 and code = $2 and open and person = '')",
             practice,
             code
         )?;
@@ -216,9 +217,9 @@ impl Tx {
     ) -> Result<Vec<(TaskRow, Stored)>, StoreError> {
         let mut query = Query::new(
             "select t.id, t.version, t.status, t.code, t.role, t.locality, t.practice, t.owner, t.priority, t.ready, t.due, \
-             t.referral, t.person, t.created_at, t.open, t.held_at, r.kind, r.updated_at, r.deleted, r.sender, r.body \
-             from task t join resource r on r.kind = 'Task' and r.id = t.id where not r.deleted",
+             t.referral, t.person, t.created_at, t.open, t.held_at, r.kind, r.updated_at, r.deleted, r.sender, r.body",
         );
+        wanted.begin(&mut query);
         wanted.restrict(&mut query);
         sight.restrict(&mut query);
         if let Some((priority, due, id)) = after {
@@ -247,9 +248,8 @@ impl Tx {
 
     /// How many Tasks a search finds in all.
     pub async fn count_tasks(&mut self, wanted: &TaskQuery, sight: &Sight) -> Result<i64, StoreError> {
-        let mut query = Query::new(
-            "select count(*) from task t join resource r on r.kind = 'Task' and r.id = t.id where not r.deleted",
-        );
+        let mut query = Query::new("select count(*)");
+        wanted.begin(&mut query);
         wanted.restrict(&mut query);
         sight.restrict(&mut query);
         let counted: Vec<(i64,)> = self.rows(query).await?;
@@ -258,7 +258,19 @@ impl Tx {
 }
 
 impl TaskQuery {
+    /// Which table leads. SQLite keeps the order of a cross join, and left alone would go through every Task resource.
+    fn begin(&self, query: &mut Query) {
+        query.push(match self.persons {
+            Some(_) => " from resource r cross join task t where r.kind = 'Task' and t.id = r.id and not r.deleted",
+            None => " from task t cross join resource r where r.kind = 'Task' and r.id = t.id and not r.deleted",
+        });
+    }
+
     fn restrict(&self, query: &mut Query) {
+        if !self.statuses.is_empty() && self.statuses.iter().all(|status| is_open_status(status)) {
+            // Lets the index of open Tasks be used.
+            query.push(" and t.open");
+        }
         let any = [
             (" and t.id in (", &self.ids),
             (" and t.status in (", &self.statuses),
@@ -280,11 +292,11 @@ impl TaskQuery {
             query.push(")");
         }
         if let Some(persons) = &self.persons {
-            query.push(" and t.person in (''");
+            query.push(" and r.person in (''");
             for person in persons {
                 query.push(", ").bind(person.as_str());
             }
-            query.push(") and t.person <> ''");
+            query.push(") and r.person <> ''");
         }
         match self.owner_missing {
             Some(true) => drop(query.push(" and t.owner = ''")),
@@ -313,7 +325,7 @@ impl TaskQuery {
     }
 }
 
-#[derive(sqlx::FromRow)]
+#[derive(sqlx_macros::FromRow)]
 struct TaskAndBody {
     #[sqlx(flatten)]
     task: TaskRow,

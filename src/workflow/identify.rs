@@ -234,7 +234,7 @@ async fn make(unit: &mut Unit<'_>, facts: &Facts, nhs_number: Option<String>) ->
     let id = Unit::new_id();
     let locality = match facts.practice.as_str() {
         "" => String::new(),
-        ods => unit.tx.practice(ods).await?.map(|p| p.locality).unwrap_or_default(),
+        ods => unit.practice(ods).await?.map(|p| p.locality).unwrap_or_default(),
     };
     let person = PersonRow {
         id: id.clone(),
@@ -296,7 +296,7 @@ async fn complete(
         return Ok(person);
     }
     if person.locality.is_empty() && !person.practice.is_empty() {
-        person.locality = unit.tx.practice(&person.practice).await?.map(|p| p.locality).unwrap_or_default();
+        person.locality = unit.practice(&person.practice).await?.map(|p| p.locality).unwrap_or_default();
     }
     unit.tx.update_person(&person).await?;
     if let Some(seen) = unit.get("Patient", &person.id).await? {
@@ -413,7 +413,7 @@ pub(super) async fn change_patient(unit: &mut Unit<'_>, sent: &Sent, mut patient
     person.birth_date = facts.birth_date;
     person.family = facts.family;
     person.practice = facts.practice;
-    person.locality = unit.tx.practice(&person.practice).await?.map(|p| p.locality).unwrap_or_default();
+    person.locality = unit.practice(&person.practice).await?.map(|p| p.locality).unwrap_or_default();
     unit.tx.update_person(&person).await?;
     if person.nhs_number.is_some() {
         super::deliver::identity_is_settled(unit, &person).await?;

@@ -212,7 +212,7 @@ fn add_reference(request: &mut Resource, reference: &str) {
 /// Flags the referral with what to check, and says it in sentences for the Task.
 async fn flags(unit: &mut Unit<'_>, sent: &Sent, request: &mut Resource, person: &PersonRow) -> Result<Vec<String>> {
     let mut said = Vec::new();
-    let practice = unit.tx.practice(&person.practice).await?;
+    let practice = unit.practice(&person.practice).await?;
     let known = eligibility::Person {
         birth_date: (!person.birth_date.is_empty()).then_some(person.birth_date.as_str()),
         practice: match practice {
@@ -246,14 +246,14 @@ pub(super) async fn receiving_practice(unit: &mut Unit<'_>, person: &PersonRow) 
         return Ok(person.practice.clone());
     }
     let sender = unit.actor.organization.clone();
-    Ok(unit.tx.practice(&sender).await?.filter(|p| p.affiliated).map(|p| p.ods).unwrap_or_default())
+    Ok(unit.practice(&sender).await?.filter(|p| p.affiliated).map(|p| p.ods).unwrap_or_default())
 }
 
 /// The locality of the registered practice, else of the sender; '' where neither has one.
 async fn locality(unit: &mut Unit<'_>, person: &PersonRow, sender: &str) -> Result<String> {
     for ods in [person.practice.as_str(), sender] {
         if !ods.is_empty()
-            && let Some(practice) = unit.tx.practice(ods).await?
+            && let Some(practice) = unit.practice(ods).await?
             && !practice.locality.is_empty()
         {
             return Ok(practice.locality);

@@ -36,9 +36,7 @@ pub async fn status(
     let deliveries = tx.deliveries_of_referral(id).await?;
     drop(tx);
     let row = audit_row(actor, now, request_id, "$status", &format!("ServiceRequest/{id}"), &stored.person, "success");
-    let mut tx = store.write().await?;
-    tx.insert_audit(&[row]).await?;
-    tx.commit().await?;
+    store.disclose(row).await?;
 
     let mut parameters = summary(&referral, &tasks, &encounters);
     if let Some(reading) = latest_pam(house, &observations) {

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use crate::fhir::systems::REFERRAL_FLAG;
 use crate::fhir::when::instant;
 use crate::fhir::{Resource, index};
-use crate::store::{AuditRow, Belongs, Sight, Store, StoreError, Stored, Tx};
+use crate::store::{AuditRow, Belongs, Practice, Sight, Store, StoreError, Stored, Tx};
 
 use super::{Actor, Error, House, Result};
 
@@ -27,6 +27,8 @@ pub struct Unit<'a> {
     /// What was read: its version, by `Type/id`.
     read: HashMap<String, i64>,
     audit: Vec<AuditRow>,
+    /// Looked up before in this unit, by ODS code.
+    practices: HashMap<String, Option<Practice>>,
 }
 
 struct Touched {
@@ -76,6 +78,7 @@ impl<'a> Unit<'a> {
             places: HashMap::new(),
             read: HashMap::new(),
             audit: Vec::new(),
+            practices: HashMap::new(),
         })
     }
 
@@ -119,6 +122,16 @@ impl<'a> Unit<'a> {
             }
             _ => Ok(None),
         }
+    }
+
+    /// A practice as the directory knows it when it is first asked for.
+    pub(super) async fn practice(&mut self, ods: &str) -> Result<Option<Practice>> {
+        if let Some(known) = self.practices.get(ods) {
+            return Ok(known.clone());
+        }
+        let found = self.tx.practice(ods).await?;
+        self.practices.insert(ods.to_owned(), found.clone());
+        Ok(found)
     }
 
     /// A new resource; its id is set.

@@ -162,8 +162,8 @@ const STATEMENTS: [&str; 8] = [
      end, case t % {each} when 0 then 'contact-patient' when 1 then 'first-meeting' else 'review' end, 'health-coach', \
      r.locality, r.practice, case when k = 8 then 'PractitionerRole/' || replace(r.locality, 'locality', 'coach') else '' \
      end, case when t * 7919 % 50 = 0 then 2 else 3 end, \
-     case when t * 104729 % 10 = 0 then ?2 + ?3 / 2 else r.received end, \
-     case when t * 104729 % 10 = 0 then ?2 + ?3 else r.received + 172800000000 end, r.id, r.person, r.received, k < 9 \
+     case when t % 10 = 3 then ?2 + ?3 / 2 else r.received end, \
+     case when t % 10 = 3 then ?2 + ?3 else r.received + 172800000000 end, r.id, r.person, r.received, k < 9 \
      from s join r on r.i = s.t / {each}",
     "insert into resource select 'Task', id, 1, created_at, false, practice, person, referral, json_object('resourceType', \
      'Task', 'id', id, 'meta', json_object('versionId', '1', 'lastUpdated', '2026-01-01T00:00:00.000Z'), 'status', status, \

@@ -29,6 +29,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("hyper_util", &["api", "demo"]),
     ("reqwest", &["outbound", "demo"]),
     ("sqlx", &["store"]),
+    ("sqlx_macros", &["store"]),
     ("libsqlite3_sys", &["store"]),
     ("fhirbolt_element", &["fhir"]),
     ("fhirbolt_serde", &["fhir"]),

@@ -105,6 +105,12 @@ impl Event {
     }
 }
 
+/// Whether Tasks of this `Task.status` have still something to do.
+pub fn is_open_status(status: &str) -> bool {
+    let states = [None, Some("")].into_iter().filter_map(|owner| TaskState::from_parts(status, owner).ok());
+    states.into_iter().any(|state| state.is_open())
+}
+
 impl TaskState {
     /// The state that a `Task.status` and `Task.owner` say.
     pub fn from_parts(status: &str, owner: Option<&str>) -> Result<TaskState, NotAState> {

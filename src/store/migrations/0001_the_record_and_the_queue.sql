@@ -119,9 +119,11 @@ create table task (
 );
 create index task_of_person on task (person, code) where open;
 create index task_unclaimed on task (role, locality, priority, due, id) where status = 'requested';
+create index task_unclaimed_anywhere on task (role, priority, due, id) where status = 'requested';
 create index task_work_list on task (locality, role, priority, due, id) where open;
 create index task_of_owner on task (owner, priority, due, id) where open;
 create index task_of_referral on task (referral, created_at);
+create index task_of_practice on task (practice, code) where open and person = '';
 
 -- What leaves: written in the unit of work that caused it, sent by the worker.
 create table delivery (
@@ -146,6 +148,8 @@ create table delivery (
 create unique index delivery_order on delivery (practice, person, place);
 create index delivery_due on delivery (due_at, id) where settled_at is null;
 create index delivery_of_referral on delivery (referral, created_at);
+create index delivery_without_route on delivery (practice, place, id) where state = 'no-route';
+create index delivery_without_route_of_person on delivery (person, place, id) where state = 'no-route';
 
 -- One row for every attempt, never changed.
 create table delivery_attempt (
