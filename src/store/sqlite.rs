@@ -35,6 +35,8 @@ struct Writer {
     options: SqliteConnectOptions,
     /// A transaction is open on the connection.
     open: bool,
+    /// A transaction is being begun. Still set when the next comes: whoever began it was dropped half way.
+    beginning: bool,
     /// A unit was begun and neither released nor rolled back.
     unfinished: bool,
     /// Units released into the open transaction, waiting to hear that it is durable.
@@ -57,7 +59,8 @@ impl Sqlite {
             .max_connections(settings.connections.max(1))
             .acquire_timeout(Duration::from_secs(5))
             .connect_lazy_with(options.clone().create_if_missing(false).pragma("query_only", "ON"));
-        let writer = Writer { connection, options, open: false, unfinished: false, waiting: Vec::new() };
+        let writer =
+            Writer { connection, options, open: false, beginning: false, unfinished: false, waiting: Vec::new() };
         let sqlite = Arc::new(Sqlite { writer: Arc::new(Mutex::new(writer)), done: Arc::new(Notify::new()), readers });
         tokio::spawn(commit_when_done(Arc::downgrade(&sqlite.writer), Arc::clone(&sqlite.done)));
         Ok(sqlite)
@@ -157,18 +160,30 @@ impl Writer {
     async fn begin_unit(&mut self) -> Result<(), StoreError> {
         self.roll_back_unfinished().await?;
         if !self.open {
-            if let Err(error) = sqlx::query("begin immediate").execute(&mut self.connection).await {
+            self.beginning = true;
+            let begun = sqlx::query("begin immediate").execute(&mut self.connection).await;
+            self.beginning = false;
+            if let Err(error) = begun {
                 self.reconnect_if_broken().await;
                 return Err(error.into());
             }
             self.open = true;
         }
-        sqlx::query("savepoint unit").execute(&mut self.connection).await?;
+        // Set before: if this is dropped half way, the savepoint is there all the same.
         self.unfinished = true;
+        if let Err(error) = sqlx::query("savepoint unit").execute(&mut self.connection).await {
+            self.unfinished = false;
+            return Err(error.into());
+        }
         Ok(())
     }
 
     async fn roll_back_unfinished(&mut self) -> Result<(), StoreError> {
+        if self.beginning {
+            // Nobody waits for it yet. Fails where it did not begin.
+            let _ = sqlx::query("rollback").execute(&mut self.connection).await;
+            self.beginning = false;
+        }
         if !self.unfinished {
             return Ok(());
         }
