@@ -193,10 +193,8 @@ impl Writer {
     async fn begin_unit(&mut self) -> Result<(), StoreError> {
         self.roll_back_unfinished().await?;
         if !self.open {
-            if std::mem::replace(&mut self.beginning, true) {
-                // Someone was cut off while beginning: whether a transaction is open, nothing was done in it.
-                let _ = sqlx::query("rollback").execute(&mut self.connection).await;
-            }
+            // Still set where whoever begins is cut off here: then nobody knows whether it is open.
+            self.beginning = true;
             let begun = sqlx::query("begin immediate").execute(&mut self.connection).await;
             self.beginning = false;
             if let Err(error) = begun {
@@ -205,6 +203,7 @@ impl Writer {
             }
             self.open = true;
         }
+        // Set before: if this is cut off, the savepoint may be there all the same.
         self.unfinished = true;
         sqlx::query("savepoint unit").execute(&mut self.connection).await?;
         Ok(())
@@ -234,6 +233,11 @@ impl Writer {
     }
 
     async fn roll_back_unfinished(&mut self) -> Result<(), StoreError> {
+        if self.beginning {
+            // Nothing was done in it and nobody waits for it. Fails where it did not begin.
+            let _ = sqlx::query("rollback").execute(&mut self.connection).await;
+            self.beginning = false;
+        }
         if !self.unfinished {
             return Ok(());
         }
