@@ -71,9 +71,10 @@ async fn free_hand(slots: &Arc<Semaphore>) -> OwnedSemaphorePermit {
 
 async fn one(worker: &Worker, leased: Leased) -> workflow::Result<()> {
     let (store, house) = (&worker.store, &*worker.house);
+    let actor = Actor::service(&house.organization());
     let dispatch = match workflow::prepare(store, house, leased).await? {
         Ok(dispatch) => dispatch,
-        Err(leased) => return workflow::hold(store, worker.clock.now(), &leased).await,
+        Err(leased) => return workflow::hold(store, house, &actor, worker.clock.now(), &leased).await,
     };
     let (at, began) = (worker.clock.now(), Instant::now());
     let leased = dispatch.leased.clone();
@@ -84,7 +85,6 @@ async fn one(worker: &Worker, leased: Leased) -> workflow::Result<()> {
         false => worker.outbound.deliver(&job, at).await,
     };
     let attempted = Attempted { verdict: &verdict, at, took: began.elapsed(), random: rand::random::<f64>() };
-    let actor = Actor::service(&house.organization());
     let kept = workflow::settle(store, house, &actor, worker.clock.now(), &leased, &job.outgoing, &attempted).await?;
     if !kept {
         tracing::warn!(

@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
+use crate::fhir::{Invalid, Issue, IssueCode};
 use crate::pathway::task::Event;
 use crate::store::{Store, SubmissionRow, TaskRow, WorkOrder};
 
@@ -33,6 +34,12 @@ pub async fn claim_next(
     if let Some(key) = &work.key
         && let Some(before) = unit.tx.submission_by_key(&actor.client, key).await?
     {
+        if before.digest != digest(work) {
+            return Err(Error::Invalid(Invalid::unprocessable(Issue::general(
+                IssueCode::Conflict,
+                "This Idempotency-Key was used for another request. Use a new key to ask for something else.",
+            ))));
+        }
         return answered_before(&mut unit, &before.answer).await;
     }
     let co_ordinator = staff.roles.iter().any(|role| role == "co-ordinator");
@@ -68,7 +75,7 @@ pub async fn claim_next(
             id: Unit::new_id(),
             client: actor.client.clone(),
             key: key.clone(),
-            digest: format!("$claim-next {} {:?} {:?}", work.role, work.locality, work.practice),
+            digest: digest(work),
             status: 200,
             answer: format!("Task/{id}"),
             created_at: now.into(),
@@ -76,6 +83,11 @@ pub async fn claim_next(
         unit.tx.insert_submission(&row).await?;
     }
     Ok(Some(the_task(unit, &id).await?))
+}
+
+/// What tells one request for work from another under the same key.
+fn digest(work: &Work) -> String {
+    format!("$claim-next {} {:?} {:?}", work.role, work.locality, work.practice)
 }
 
 async fn answered_before(unit: &mut Unit<'_>, answer: &str) -> Result<Option<Written>> {

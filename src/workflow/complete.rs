@@ -164,7 +164,10 @@ async fn history(unit: &mut Unit<'_>, step: &Step, row: &TaskRow, outcome: &str,
     let mut in_a_row = true;
     for task in unit.tx.tasks_of_referral(&row.referral).await?.into_iter().rev().filter(|t| t.id != row.id) {
         if task.open {
-            history.open.insert(task.code);
+            // What a co-ordinator has to settle is no step, and does not keep a pathway from its end.
+            if unit.house.plan.step(&task.code).is_some() {
+                history.open.insert(task.code);
+            }
             continue;
         }
         if task.status != "completed" {
@@ -229,9 +232,12 @@ pub(super) async fn close(unit: &mut Unit<'_>, referral: &ReferralRow, outcome: 
     end(unit, referral, "completed").await
 }
 
-/// Cancels what is open of a referral, and ends its plan and its spell.
+/// Cancels the steps of the pathway that are open of a referral, and ends its plan and its spell. What a co-ordinator has
+/// to settle (a delivery that failed, who somebody is) is as unsettled as before, and stays.
 pub(super) async fn end(unit: &mut Unit<'_>, referral: &ReferralRow, plan_status: &str) -> Result<()> {
-    for row in unit.tx.tasks_of_referral(&referral.id).await?.into_iter().filter(|t| t.open) {
+    let house = unit.house;
+    let steps = unit.tx.tasks_of_referral(&referral.id).await?;
+    for row in steps.into_iter().filter(|t| t.open && house.plan.step(&t.code).is_some()) {
         if let Some(seen) = unit.get("Task", &row.id).await? {
             tasks::apply(unit, row, seen.resource, Event::Cancel).await?;
         }

@@ -58,10 +58,7 @@ pub(super) async fn queue(unit: &mut Unit<'_>, person: &str, referral: &str, ite
         NO_PRACTICE if !open_for_person(unit, &person, "find-practice").await? => {
             tasks::for_co_ordinator(unit, "find-practice", &person, "", referral).await
         }
-        NO_ENDPOINT if !unit.tx.has_open_task_for_practice(&practice, "no-route").await? => {
-            let nobody = PersonRow { id: String::new(), ..person };
-            tasks::for_co_ordinator(unit, "no-route", &nobody, &practice, "").await
-        }
+        NO_ENDPOINT => ask_for_endpoint(unit, &practice).await,
         _ => Ok(()),
     }
 }
@@ -330,6 +327,7 @@ pub async fn settle(
     }
     if matches!(after.state, DeliveryState::NeedsPerson | DeliveryState::Refused)
         && let Some(person) = unit.tx.person(&leased.person).await?
+        && !open_for_person(&mut unit, &person, "delivery-failed").await?
     {
         tasks::for_co_ordinator(&mut unit, "delivery-failed", &person, &leased.practice, &leased.referral).await?;
     }
@@ -342,12 +340,29 @@ pub async fn settle(
     Ok(true)
 }
 
-/// Holds a leased delivery that has no way to go any more.
-pub async fn hold(store: &Store, now: DateTime<Utc>, leased: &Leased) -> Result<()> {
+/// Holds a leased delivery that has no way to go any more, and asks a co-ordinator for one.
+pub async fn hold(store: &Store, house: &House, actor: &Actor, now: DateTime<Utc>, leased: &Leased) -> Result<()> {
+    let mut unit = Unit::begin(store, house, actor, now, &leased.id).await?;
     let after = delivery_of(leased)?.route_lost().map_err(|e| corrupt(leased, &e.to_string()))?;
-    let mut tx = store.write().await?;
-    tx.settle_delivery(&row_after(leased, &after, NO_ENDPOINT, now)).await?;
-    Ok(tx.commit().await?)
+    if unit.tx.settle_delivery(&row_after(leased, &after, NO_ENDPOINT, now)).await? {
+        ask_for_endpoint(&mut unit, &leased.practice).await?;
+        unit.commit().await?;
+    }
+    Ok(())
+}
+
+/// One open Task for a practice that has no Endpoint.
+async fn ask_for_endpoint(unit: &mut Unit<'_>, practice: &str) -> Result<()> {
+    if unit.tx.has_open_task_for_practice(practice, "no-route").await? {
+        return Ok(());
+    }
+    tasks::for_co_ordinator(unit, "no-route", &nobody(), practice, "").await
+}
+
+/// Stands where a Task is about no person.
+fn nobody() -> PersonRow {
+    let [id, birth_date, family, practice, locality] = [const { String::new() }; 5];
+    PersonRow { id, nhs_number: None, birth_date, family, practice, locality }
 }
 
 fn delivery_of(row: &DeliveryRow) -> Result<Delivery> {

@@ -279,7 +279,8 @@ pub(super) async fn change_task_in(unit: &mut Unit<'_>, wanted: Resource, if_mat
         let outcome = outcome_of(&wanted)?;
         let outputs = wanted.all("output.valueReference.reference").into_iter().filter_map(Value::as_str);
         let completion = Completion { outcome, outputs: outputs.map(str::to_owned).collect(), note: None };
-        return complete::complete_in(unit, &id, completion).await;
+        complete::complete_in(unit, &id, completion).await?;
+        return add_new_notes(unit, &task, &wanted).await;
     }
     let (mut row, mut changed) = match event {
         Some(event) => apply(unit, row, task, event).await?,
@@ -301,6 +302,21 @@ pub(super) async fn change_task_in(unit: &mut Unit<'_>, wanted: Resource, if_mat
     }
     unit.tx.reorder_task(&row.id, row.priority, row.due).await?;
     unit.change(changed).await
+}
+
+/// Keeps the notes that a PUT adds to those the Task had.
+async fn add_new_notes(unit: &mut Unit<'_>, before: &Resource, wanted: &Resource) -> Result<()> {
+    let had = before.all("note");
+    let added: Vec<Value> = wanted.all("note").into_iter().filter(|n| !had.contains(n)).cloned().collect();
+    let Some(seen) = unit.see("Task", wanted.id().unwrap_or_default()).await?.filter(|_| !added.is_empty()) else {
+        return Ok(());
+    };
+    let mut task = seen.resource;
+    let notes = task.map_mut().entry("note").or_insert_with(|| json!([]));
+    if let Some(notes) = notes.as_array_mut() {
+        notes.extend(added);
+    }
+    unit.change(task).await
 }
 
 fn unchanged_elsewhere(task: &Resource, wanted: &Resource) -> Result<()> {

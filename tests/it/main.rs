@@ -3,9 +3,12 @@
 
 mod broken_on_purpose;
 mod edge;
+mod journey;
 mod layering;
 mod log;
+mod queue;
 mod r4_tables;
+mod recording;
 mod referral;
 mod resending;
 mod settings;
@@ -15,3 +18,4 @@ mod support;
 mod test_data;
 mod validation;
 mod withdrawal;
+mod write_back;

@@ -116,7 +116,7 @@ create table task (
     created_at bigint not null,
     open       boolean not null
 );
-create index task_unclaimed on task (role, locality, priority, due, id) where status = 'requested';
+create index task_unclaimed on task (role, locality, priority, due, id) where status in ('requested', 'received');
 create index task_work_list on task (locality, role, priority, due, id) where open;
 create index task_of_owner on task (owner, priority, due, id) where open;
 create index task_of_referral on task (referral, created_at);
