@@ -4,6 +4,7 @@
 mod broken_on_purpose;
 mod edge;
 mod journey;
+mod killed;
 mod layering;
 mod log;
 mod queue;

@@ -443,7 +443,7 @@ on_each_database! {
             assert_eq!(sorted(ids(&system, &search).await), sorted(expected), "{search}");
         }
 
-        app.clock.advance(2 * DAY);
+        app.clock.advance(3 * DAY);
         let system = app.system().await;
         assert_eq!(sorted(ids(&system, "overdue=true").await), sorted(vec![n.clone(), c.clone()]));
         assert_eq!(sorted(ids(&system, "overdue=false").await), sorted(vec![w.clone(), m.clone()]));
