@@ -12,8 +12,11 @@ use crate::fhir::{Issue, IssueCode, Resource, path};
 use crate::store::{Belongs, PersonRow};
 
 use super::submit::Sent;
-use super::unit::flag;
+use super::unit::{flag, is_flagged};
 use super::{Error, Result, Unit, tasks};
+
+/// The flag of a person whose NHS number is known with another birth date.
+pub(super) const CONFLICT: &str = "identity-conflict";
 
 /// Who a submission says someone is.
 #[derive(Default)]
@@ -32,6 +35,8 @@ pub(super) struct Identified {
     pub person: PersonRow,
     /// Another person has this NHS number with another birth date.
     pub conflict: bool,
+    /// A co-ordinator was asked to settle that before.
+    pub asked: bool,
 }
 
 /// The person a `subject` (or `patient`) element means. `expression` is where the element stands.
@@ -57,7 +62,9 @@ pub(super) async fn subject(
         && let Some(seen) = unit.see("Patient", id).await?
         && let Some(person) = unit.tx.person(&seen.belongs.person).await?
     {
-        return Ok(Identified { person, conflict: false });
+        // The Patient came first, in the same Bundle or before it, and was found to be in dispute then.
+        let conflict = person.nhs_number.is_none() && is_flagged(&seen.resource, CONFLICT);
+        return Ok(Identified { person, conflict, asked: conflict });
     }
     if path::text(element, "identifier.system") == Some(NHS_NUMBER) {
         let nhs_number = read_number(unit, element.get("identifier"), &format!("{expression}.identifier"))?;
@@ -70,7 +77,7 @@ pub(super) async fn subject(
         if let [only] = people.as_slice()
             && let Some(person) = unit.tx.person(only).await?
         {
-            return Ok(Identified { person, conflict: false });
+            return Ok(Identified { person, conflict: false, asked: false });
         }
     }
     Err(not_at_hand(expression, "is not at hand"))
@@ -163,12 +170,12 @@ async fn identify(unit: &mut Unit<'_>, facts: Facts) -> Result<Identified> {
     match known {
         Some(person) if disagree(&person.birth_date, &facts.birth_date) => {
             let person = make(unit, &facts, None).await?;
-            Ok(Identified { person, conflict: true })
+            Ok(Identified { person, conflict: true, asked: false })
         }
-        Some(person) => Ok(Identified { person: complete(unit, person, &facts).await?, conflict: false }),
+        Some(person) => Ok(Identified { person: complete(unit, person, &facts).await?, conflict: false, asked: false }),
         None => {
             let number = facts.nhs_number.as_ref().map(|n| n.as_str().to_owned());
-            Ok(Identified { person: make(unit, &facts, number).await?, conflict: false })
+            Ok(Identified { person: make(unit, &facts, number).await?, conflict: false, asked: false })
         }
     }
 }
@@ -261,13 +268,13 @@ pub(super) async fn patient(
 ) -> Result<String> {
     let facts = facts_of(unit, sent, &patient, expression).await?;
     let unsure = facts.nhs_number.as_ref().is_some_and(|n| !n.check_digit_holds());
-    let Identified { person, conflict } = identify(unit, facts).await?;
+    let Identified { person, conflict, .. } = identify(unit, facts).await?;
     link(&mut patient, &person.id);
     if unsure {
         flag(&mut patient, "nhs-number-check-digit");
     }
     if conflict {
-        flag(&mut patient, "identity-conflict");
+        flag(&mut patient, CONFLICT);
         tasks::for_co_ordinator(unit, "resolve-identity", &person, "", "").await?;
     }
     unit.audit("create", &patient.reference(), &person.id);

@@ -36,7 +36,7 @@ pub(super) async fn refer(
     if let Some(before) = unit.tx.referral_by_identifier(&sender, &identifiers).await? {
         return resent(before, digest, expression);
     }
-    let Identified { person, conflict } = subject_of(unit, sent, &request, expression).await?;
+    let Identified { person, conflict, asked } = subject_of(unit, sent, &request, expression).await?;
     let id = request.id().unwrap_or_default().to_owned();
     if !is_referral(unit, sent, &request).await? {
         let belongs = Belongs { sender, person: person.id.clone(), referral: String::new() };
@@ -70,7 +70,7 @@ pub(super) async fn refer(
     };
     unit.tx.insert_referral(&row, &identifiers).await?;
     first_task(unit, &request, &row, &checks);
-    if conflict {
+    if conflict && !asked {
         tasks::for_co_ordinator(unit, "resolve-identity", &person, "", &id).await?;
     }
     unit.audit("create", &request.reference(), &person.id);
@@ -197,7 +197,7 @@ async fn flags(
         said.push("The NHS number fails its check digit: check it with the person.".to_owned());
     }
     if conflict {
-        flag(request, "identity-conflict");
+        flag(request, identify::CONFLICT);
         said.push(
             "The NHS number is known with another birth date: check who this is before anything else.".to_owned(),
         );

@@ -245,3 +245,8 @@ pub(super) fn flag(resource: &mut Resource, code: &str) {
         }
     }
 }
+
+/// Whether a resource carries this flag of ours.
+pub(super) fn is_flagged(resource: &Resource, code: &str) -> bool {
+    resource.all("meta.tag").contains(&&json!({ "system": REFERRAL_FLAG, "code": code }))
+}

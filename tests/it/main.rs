@@ -1,10 +1,13 @@
 //! The product from outside: HTTP in, database and practice out.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod access;
 mod broken_on_purpose;
 mod edge;
 mod journey;
 mod killed;
+mod finding;
+mod identity;
 mod layering;
 mod log;
 mod queue;
@@ -17,6 +20,7 @@ mod smoke;
 #[expect(dead_code, reason = "what a test needs of a service is here before every test is")]
 mod support;
 mod test_data;
+mod tokens;
 mod validation;
 mod withdrawal;
 mod write_back;

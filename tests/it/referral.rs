@@ -104,6 +104,27 @@ on_each_database! {
         assert_eq!(app.count("task where code = 'contact-patient'").await, 5);
     }
 
+    async fn entries_of_a_bundle_mean_each_other_by_the_senders_own_urls(app: TestApp) {
+        let practice = app.practice("TESTA1").await;
+        let mut person = build::person(build::ADA);
+        person["id"] = json!("5");
+        let mut referral = build::referral();
+        referral["subject"] = json!({ "reference": "Patient/5" });
+        referral["reasonReference"] = json!([{ "reference": "https://practice.example/fhir/Condition/6" }]);
+        let condition = json!({ "resourceType": "Condition", "id": "6", "code": { "text": "Asthma" }, "subject": { "reference": "Patient/5" } });
+        let at = |entry: &str| format!("https://practice.example/fhir/{entry}");
+        let bundle = build::transaction([
+            (at("ServiceRequest/7"), referral), (at("Patient/5"), person), (at("Condition/6"), condition),
+        ]);
+        let made = practice.post("", &bundle).await.expect(200).made();
+        let read = practice.get(made[0].as_str()).await.expect(200).body;
+        assert_eq!(read["subject"]["reference"], made[1]);
+        assert_eq!(read["reasonReference"][0]["reference"], made[2]);
+        let condition = practice.get(made[2].as_str()).await.expect(200).body;
+        assert_eq!(condition["subject"]["reference"], made[1]);
+        assert!(flags(&read).is_empty(), "{}", read["meta"]);
+    }
+
     async fn the_first_contact_is_due_in_48_hours_and_in_24_above_routine(app: TestApp) {
         let practice = app.practice("TESTA1").await;
         for (priority, due) in [

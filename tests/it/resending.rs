@@ -64,6 +64,27 @@ on_each_database! {
         assert_eq!(app.stored().await, stored);
     }
 
+    async fn a_bundle_whose_patient_is_there_already_refers_to_that_one(app: TestApp) {
+        let practice = app.practice("TESTA1").await;
+        let bundle = || {
+            let mut bundle = together(&build::referral(), build::person(build::ADA));
+            let criteria = format!("identifier=https://fhir.nhs.uk/Id/nhs-number|{}", build::ADA.0);
+            bundle["entry"][1]["request"]["ifNoneExist"] = json!(criteria);
+            bundle
+        };
+        let first = practice.post("", &bundle()).await.expect(200);
+        let again = practice.post("", &bundle()).await.expect(200);
+        let status = |answer: &crate::support::caller::Answer, at: usize| {
+            answer.body["entry"][at]["response"]["status"].as_str().unwrap().to_owned()
+        };
+        assert_eq!((status(&first, 1), status(&again, 1)), ("201 Created".to_owned(), "200 OK".to_owned()));
+        assert_eq!(again.made()[1], first.made()[1]);
+        assert_ne!(again.made()[0], first.made()[0]);
+        let referral = practice.get(again.made()[0].as_str()).await.expect(200).body;
+        assert_eq!(referral["subject"]["reference"], first.made()[1]);
+        assert_eq!(app.count("person").await, 1);
+    }
+
     async fn the_same_idempotency_key_is_the_same_request(app: TestApp) {
         let practice = app.practice("TESTA1").await;
         let mut referral = build::referral();

@@ -35,6 +35,29 @@ on_each_database! {
         }
     }
 
+    async fn a_referral_is_taken_back_in_a_bundle_too_and_resending_it_does_not_bring_it_back(app: TestApp) {
+        let practice = app.practice("TESTA1").await;
+        let referral = build::referral();
+        let made = practice.post("ServiceRequest", &referral).await.expect(201);
+        let path = format!("ServiceRequest/{}", made.id());
+        let mut request = made.body.clone();
+        request["status"] = json!("revoked");
+        let entry = |version: &str| {
+            json!({ "resourceType": "Bundle", "type": "transaction", "entry": [{
+                "fullUrl": format!("{}/fhir/{path}", app.base),
+                "resource": request,
+                "request": { "method": "PUT", "url": path, "ifMatch": format!("W/\"{version}\"") },
+            }]})
+        };
+        practice.post("", &entry("7")).await.expect(412);
+        assert_eq!(tasks_of(&app, &made.id()).await[0]["status"], "requested");
+        practice.post("", &entry("1")).await.expect(200);
+        assert_eq!(tasks_of(&app, &made.id()).await[0]["status"], "cancelled");
+        let again = practice.post("ServiceRequest", &referral).await.expect(200);
+        assert_eq!((again.id(), again.body["status"].clone()), (made.id(), json!("revoked")));
+        assert_eq!(app.count("task where open").await, 0);
+    }
+
     async fn until_someone_works_on_it_the_sender_may_change_it(app: TestApp) {
         let practice = app.practice("TESTA1").await;
         let made = practice.post("ServiceRequest", &build::referral()).await.expect(201);

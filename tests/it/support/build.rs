@@ -167,7 +167,10 @@ pub(crate) fn urn() -> String {
 /// Operation parameters: (name, `value[x]` member, value).
 pub(crate) fn parameters(parts: &[(&str, &str, Value)]) -> Value {
     let parts: Vec<Value> = parts.iter().map(|(name, member, value)| json!({ "name": name, *member: value })).collect();
-    json!({ "resourceType": "Parameters", "parameter": parts })
+    match parts.is_empty() {
+        true => json!({ "resourceType": "Parameters" }),
+        false => json!({ "resourceType": "Parameters", "parameter": parts }),
+    }
 }
 
 /// A code of the one code table, by its name.
