@@ -6,9 +6,9 @@ use livewell::fhir::path;
 use livewell::fhir::systems::{NHS_NUMBER, ODS, TASK_OUTCOME};
 use serde_json::{Value, json};
 
-use crate::support::{TestApp, build};
 use crate::support::build::concept;
 use crate::support::caller::{Answer, Caller};
+use crate::support::{TestApp, build};
 
 /// A referral that was sent, with what the service made of it.
 #[derive(Clone, Debug)]
@@ -123,9 +123,12 @@ pub(crate) async fn open_tasks(app: &TestApp, journey: &Journey, code: &str) -> 
 /// The codes of a referral's open steps, sorted; what a co-ordinator has to settle beside them is left out.
 pub(crate) async fn open_codes(app: &TestApp, journey: &Journey) -> Vec<String> {
     let referral = journey.referral.trim_start_matches("ServiceRequest/");
-    let rows =
-        app.rows(&format!("select code from task where referral = '{referral}' and open \
-             and code not in ('delivery-failed', 'resolve-identity', 'find-practice', 'no-route') order by code")).await;
+    let rows = app
+        .rows(&format!(
+            "select code from task where referral = '{referral}' and open \
+             and code not in ('delivery-failed', 'resolve-identity', 'find-practice', 'no-route') order by code"
+        ))
+        .await;
     rows.iter().map(|row| row[0].as_str().unwrap().to_owned()).collect()
 }
 

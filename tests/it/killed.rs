@@ -298,8 +298,11 @@ fn every_write_back_exists_once_and_in_order_at_the_practice_after_kill_9() {
             encounter["subject"] = build::by_number(number);
             recorders.spawn(async move {
                 let (mut acknowledged, mut token) = (Vec::new(), None);
-                while !over.load(Ordering::SeqCst) && acknowledged.len() < 40 {
+                while !over.load(Ordering::SeqCst) {
                     acknowledged.push(service.send("coach", &mut token, "/fhir/Encounter", &encounter).await);
+                    // As fast as six deliveries can be under way, so that each kill meets some.
+                    let pause = rand::rng().random_range(20..200);
+                    tokio::time::sleep(Duration::from_millis(pause)).await;
                 }
                 acknowledged
             });
@@ -327,7 +330,8 @@ fn every_write_back_exists_once_and_in_order_at_the_practice_after_kill_9() {
         let mut there: BTreeMap<String, u64> = BTreeMap::new();
         for encounter in stand_in.resources("TESTA1", "Encounter") {
             let ours = path::all(&encounter, "identifier").into_iter().find(|i| i["system"] == RECORD).unwrap();
-            let twice = there.insert(ours["value"].as_str().unwrap().to_owned(), encounter["id"].as_str().unwrap().parse().unwrap());
+            let twice = there
+                .insert(ours["value"].as_str().unwrap().to_owned(), encounter["id"].as_str().unwrap().parse().unwrap());
             assert_eq!(twice, None, "twice at the practice");
         }
         assert_eq!(there.len(), total, "none missing, none too many");

@@ -4,10 +4,10 @@
 mod access;
 mod broken_on_purpose;
 mod edge;
-mod journey;
-mod killed;
 mod finding;
 mod identity;
+mod journey;
+mod killed;
 mod layering;
 mod log;
 mod queue;

@@ -7,8 +7,8 @@ use livewell::fhir::path;
 use serde_json::{Value, json};
 
 use crate::journey::{
-    claim, claim_next, complete, completed, encounter, known, open_codes, open_tasks, parameters, read, record, refer, referred,
-    refusal, send, somebody, version, work,
+    claim, claim_next, complete, completed, encounter, known, open_codes, open_tasks, parameters, read, record, refer,
+    referred, refusal, send, somebody, version, work,
 };
 use crate::support::caller::Caller;
 use crate::support::{TestApp, on_each_database};
@@ -251,6 +251,25 @@ on_each_database! {
         assert_eq!((&released["status"], released.get("owner")), (&json!("requested"), None));
         north.post(&release, &parameters(json!([]))).await.expect(422);
         assert_eq!(next(&south, "health-coach").await, Some(journey.task), "it is in the queue again");
+    }
+
+    async fn of_many_who_claim_one_task_at_once_one_gets_it(app: TestApp) {
+        let journey = referred(&app, "TESTA4", "routine").await;
+        let mut calls = tokio::task::JoinSet::new();
+        for nth in 0..32 {
+            let coach = app.staff(["coach-north", "coach-central", "coach-south"][nth % 3]).await;
+            let url = format!("/fhir/{}/$claim", journey.task);
+            calls.spawn(async move {
+                let answer = coach.post(url, &parameters(json!([]))).await;
+                (answer.status, answer.body["owner"]["reference"].clone())
+            });
+        }
+        let answers = calls.join_all().await;
+        let (got, refused): (Vec<_>, Vec<_>) = answers.into_iter().partition(|(status, _)| *status == 200);
+        assert!(got.len() == 1 && refused.iter().all(|(status, _)| *status == 409), "{got:?} {refused:?}");
+        let coach = app.staff("coach-north").await;
+        let task = read(&coach, &journey.task).await;
+        assert_eq!((&task["owner"]["reference"], version(&task)), (&got[0].1, 2));
     }
 
     async fn changing_a_task_needs_the_version_it_builds_on(app: TestApp) {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use livewell::config::PamCutOffs;
 use livewell::fhir::path;
 use livewell::fhir::systems::{NHS_NUMBER, TASK_CODE, TASK_OUTCOME};
 use serde_json::{Value, json};
@@ -10,9 +11,10 @@ use crate::journey::{
     Journey, activation, claim, complete, completed, encounter, goal, known, now, open_codes, open_tasks, parameters,
     read, record, refer, referral_of, referred, refusal, send, sharing, somebody, together, transact, version, work,
 };
+use crate::support::app::run_with;
 use crate::support::build::concept;
 use crate::support::caller::Caller;
-use crate::support::{TestApp, on_each_database};
+use crate::support::{Database, TestApp, on_each_database};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -390,6 +392,7 @@ on_each_database! {
         walked.extend([("review-3-months", "continue", 40), ("review-6-months", "continue", 92)]);
         walked.extend([("review-9-months", "continue", 91), ("review-12-months", "moving-on", 90)]);
         for (code, outcome, days) in walked {
+            app.settled().await;
             app.clock.advance(days * DAY);
             let staff = app.staff(if code == "link-work" { "link-north" } else { "coach-north" }).await;
             let task = the_one(&app, &journey, code).await;
@@ -528,4 +531,17 @@ on_each_database! {
         claim(&coach, &journey.task).await;
         complete(&coach, &journey.task, "accepted").await.expect(422);
     }
+}
+
+#[test]
+fn which_pam_cut_offs_hold_is_a_setting() {
+    let older = |config: &mut livewell::config::Config| config.pathway.pam_cut_offs = PamCutOffs::A;
+    run_with(Database::Sqlite, older, |app: TestApp| async move {
+        let journey = referred(&app, "TESTA1", "routine").await;
+        let coach = app.staff("coach-north").await;
+        let kept = record(&coach, &activation(&app, &journey, "70.0", Some(4))).await;
+        assert_eq!(flags(&read(&coach, &kept).await), Vec::<String>::new());
+        let other = record(&coach, &activation(&app, &journey, "70.0", Some(3))).await;
+        assert_eq!(flags(&read(&coach, &other).await), ["pam-level-disagrees"]);
+    });
 }

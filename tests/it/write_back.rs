@@ -9,8 +9,8 @@ use livewell::fhir::systems::{NHS_NUMBER, ODS, RECORD, REFERRAL_REFERENCE};
 use serde_json::{Value, json};
 
 use crate::journey::{
-    Journey, activation, encounter, goal, known, now, read, record, refer, referral_of, registered, send, sharing, somebody, transact,
-    version,
+    Journey, activation, encounter, goal, known, now, read, record, refer, referral_of, registered, send, sharing,
+    somebody, transact, version,
 };
 use crate::support::caller::Caller;
 use crate::support::{TestApp, on_each_database};
