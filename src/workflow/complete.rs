@@ -191,7 +191,10 @@ async fn history(unit: &mut Unit<'_>, step: &Step, row: &TaskRow, outcome: &str,
     let mut in_a_row = true;
     for task in unit.tx.tasks_of_referral(&row.referral).await?.into_iter().rev().filter(|t| t.id != row.id) {
         if task.open {
-            history.open.insert(task.code);
+            // What a co-ordinator has to settle is no step, and does not keep a pathway from its end.
+            if unit.house.plan.step(&task.code).is_some() {
+                history.open.insert(task.code);
+            }
             continue;
         }
         if task.status != "completed" {
@@ -255,7 +258,8 @@ pub(super) async fn close(unit: &mut Unit<'_>, referral: &ReferralRow, outcome: 
     end(unit, referral, "completed").await
 }
 
-/// Cancels what is open of a referral, and ends its plan and its spell.
+/// Cancels the steps of the pathway that are open of a referral, and ends its plan and its spell. What a co-ordinator has
+/// to settle (a delivery that failed, who somebody is) is as unsettled as before, and stays.
 pub(super) async fn end(unit: &mut Unit<'_>, referral: &ReferralRow, plan_status: &str) -> Result<()> {
     // What a co-ordinator has to settle (who someone is, where a write-back goes) is not settled by the referral's end.
     let house = unit.house;

@@ -299,6 +299,7 @@ async fn complete(
         person.locality = unit.practice(&person.practice).await?.map(|p| p.locality).unwrap_or_default();
     }
     unit.tx.update_person(&person).await?;
+    super::deliver::identity_is_settled(unit, &person).await?;
     if let Some(seen) = unit.get("Patient", &person.id).await? {
         let mut ours = seen.resource;
         let fuller = our_patient(&person, facts.patient.as_ref());

@@ -35,3 +35,4 @@ mod tokens;
 mod validation;
 mod wire;
 mod withdrawal;
+mod write_back;

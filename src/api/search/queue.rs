@@ -78,10 +78,28 @@ fn place(after: &str) -> Result<(i64, i64, String), Error> {
     Ok((priority.parse().map_err(|_| bad())?, due.parse().map_err(|_| bad())?, id.to_owned()))
 }
 
+/// No value of any parameter: stands where two lists have nothing in common.
+const NONE: &str = "(none)";
+
+/// A parameter that is repeated restricts once more: what both lists name.
+fn both(list: &mut Vec<String>, more: Vec<String>) {
+    if list.is_empty() {
+        *list = more;
+        return;
+    }
+    list.retain(|value| more.contains(value));
+    if list.is_empty() {
+        list.push(NONE.to_owned());
+    }
+}
+
 /// Adds one parameter; false when Tasks are not searched by it.
 async fn read(tx: &mut Tx, call: &Call, wanted: &mut TaskQuery, name: &str, value: &str) -> Result<bool, Error> {
     if let Some(found) = persons(tx, call, name, value).await? {
-        wanted.persons = Some(found);
+        wanted.persons = Some(match wanted.persons.take() {
+            Some(before) => before.into_iter().filter(|person| found.contains(person)).collect(),
+            None => found,
+        });
         return Ok(true);
     }
     if split(value).is_empty() {
@@ -103,7 +121,7 @@ async fn read(tx: &mut Tx, call: &Call, wanted: &mut TaskQuery, name: &str, valu
         _ => Err(refuse("Task", name, "This is true or false.")),
     };
     match name {
-        "_id" => wanted.ids = split(value),
+        "_id" => both(&mut wanted.ids, split(value)),
         "_lastUpdated" | "modified" => wanted.updated.push(moments(value).ok_or_else(bad_date)?),
         "due" => wanted.due.push(moments(value).ok_or_else(bad_date)?),
         "status" => wanted.statuses = codes(),
@@ -111,10 +129,11 @@ async fn read(tx: &mut Tx, call: &Call, wanted: &mut TaskQuery, name: &str, valu
         "code" => wanted.codes = codes(),
         "performer" => wanted.roles = codes(),
         "priority" => wanted.priorities = codes().iter().map(|p| i64::from(priority_rank(p))).collect(),
-        "focus" | "focus:ServiceRequest" => wanted.referrals = ids("ServiceRequest"),
-        "location" | "location:Location" => wanted.localities = ids("Location"),
+        "focus" | "focus:ServiceRequest" => both(&mut wanted.referrals, ids("ServiceRequest")),
+        "location" | "location:Location" => both(&mut wanted.localities, ids("Location")),
         "owner" | "owner:PractitionerRole" => {
-            wanted.owners = ids("PractitionerRole").into_iter().map(|id| format!("PractitionerRole/{id}")).collect();
+            let owners = ids("PractitionerRole").into_iter().map(|id| format!("PractitionerRole/{id}"));
+            both(&mut wanted.owners, owners.collect());
         }
         "owner:missing" => wanted.owner_missing = Some(flag()?),
         "overdue" => {

@@ -126,7 +126,7 @@ impl Delivery {
     /// The attempt ended with `verdict` after `took`.
     ///
     /// An unclear outcome stays unclear until the entry is found or a person settles it: a later failure says nothing
-    /// about the earlier sending. After [`patience`] without success a person is asked.
+    /// about the earlier sending. After [`patience`] from the first failure without success a person is asked.
     pub fn attempted(
         self,
         verdict: &Verdict,
@@ -146,7 +146,9 @@ impl Delivery {
                 (state, Failure { why: *why, retry_after: *after, took })
             }
         };
-        let waited = now.signed_duration_since(self.queued_at).to_std().unwrap_or_default();
+        // What waited its turn, or for us, was not being tried meanwhile.
+        let queued_at = if self.failures == 0 { now } else { self.queued_at };
+        let waited = now.signed_duration_since(queued_at).to_std().unwrap_or_default();
         if waited >= patience() {
             let unknown = state == DeliveryState::Unknown;
             let reason = if unknown { Reason::OutcomeUnknown } else { Reason::RetriesExhausted };
@@ -154,7 +156,7 @@ impl Delivery {
         }
         let failures = self.failures.saturating_add(1);
         let due_at = Some(now + backoff(failures, &failure, random_unit));
-        Ok(Delivery { state, failures, due_at, reason: None, ..self })
+        Ok(Delivery { state, failures, queued_at, due_at, reason: None, ..self })
     }
 
     /// A person wants it tried again, from the start of the schedule.
@@ -342,6 +344,16 @@ mod tests {
             assert!(spanned >= chrono::Duration::hours(72) && spanned < chrono::Duration::hours(87), "{spanned}");
             assert!(attempts >= 11, "{attempts}");
         }
+    }
+
+    #[test]
+    fn the_72_hours_begin_with_the_first_failure_and_not_with_the_wait_behind_others() {
+        let late = start() + chrono::Duration::hours(100);
+        let failed = Verdict::Retry { after: None, why: Why::Status(503) };
+        let first = Delivery::queued(true, start()).begun().unwrap().attempted(&failed, TOOK, late, 0.5).unwrap();
+        assert_eq!((first.state, first.queued_at, first.failures), (Retrying, late, 1));
+        let second = first.begun().unwrap().attempted(&failed, TOOK, late + chrono::Duration::hours(73), 0.5).unwrap();
+        assert_eq!((second.state, second.reason), (NeedsPerson, Some(Reason::RetriesExhausted)));
     }
 
     #[test]

@@ -1,0 +1,345 @@
+//! The real binary, ended by SIGKILL at random moments: what was acknowledged is there, whole and once.
+
+use std::collections::BTreeMap;
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use livewell::demo::directory::Directory;
+use livewell::demo::keys::DemoKey;
+use livewell::demo::practice::{Aim, Fault, PatientSeed, PracticeSeed, StandIn, StandInSettings, Traffic};
+use livewell::fhir::path;
+use livewell::fhir::systems::RECORD;
+use livewell::time::Clock;
+use rand::RngExt;
+use serde_json::{Value, json};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
+use tempfile::TempDir;
+
+use crate::journey::{referral_of, somebody};
+use crate::support::build;
+use crate::support::caller::JWT_BEARER;
+
+const SCOPE: &str = "system/*.cruds";
+/// Longer than anything takes, shorter than a person waits for a hanging test.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// `livewell` on a database of its own, with the keys of its clients.
+struct Binary {
+    folder: TempDir,
+    address: String,
+    http: reqwest::Client,
+    keys: BTreeMap<&'static str, DemoKey>,
+    child: std::sync::Mutex<Option<Child>>,
+}
+
+impl Binary {
+    fn new() -> Binary {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let http = reqwest::Client::builder().no_proxy().tls_certs_only([]).timeout(Duration::from_secs(10));
+        Binary {
+            folder: tempfile::tempdir().unwrap(),
+            address: format!("127.0.0.1:{port}"),
+            http: http.build().unwrap(),
+            keys: BTreeMap::new(),
+            child: std::sync::Mutex::default(),
+        }
+    }
+
+    fn url(&self, below: &str) -> String {
+        format!("http://{}{below}", self.address)
+    }
+
+    fn database(&self) -> String {
+        format!("sqlite:{}", self.folder.path().join("livewell.db").display())
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_livewell"));
+        command.args(arguments).current_dir(self.folder.path());
+        command.env("LIVEWELL_DATABASE_URL", self.database()).env("LIVEWELL_HTTP_LISTEN", &self.address);
+        command.env("LIVEWELL_SERVICE_ORGANIZATION", "TESTLW").env("LIVEWELL_TELEMETRY_LEVEL", "error");
+        command.env("LIVEWELL_DELIVERY_ALLOW_PRIVATE_ADDRESSES", "true").stdout(Stdio::null());
+        command
+    }
+
+    fn does(&self, arguments: &[&str]) {
+        assert!(self.command(arguments).status().unwrap().success(), "livewell {arguments:?}");
+    }
+
+    fn file(&self, name: &str, content: &Value) -> PathBuf {
+        let file = self.folder.path().join(name);
+        std::fs::write(&file, content.to_string()).unwrap();
+        file
+    }
+
+    /// Registers a client as an operator does.
+    fn register(&mut self, id: &'static str, organization: &str, more: &[&str]) {
+        let key = DemoKey::generate(id);
+        let jwks = self.file(&format!("{id}.json"), &key.jwks());
+        let jwks = jwks.to_str().unwrap().to_owned();
+        let mut arguments = vec!["client", "add", "--id", id, "--organization", organization, "--scope", SCOPE];
+        arguments.extend(["--jwks", &jwks]);
+        arguments.extend(more);
+        self.does(&arguments);
+        self.keys.insert(id, key);
+    }
+
+    async fn start(&self) {
+        *self.child.lock().unwrap() = Some(self.command(&["serve"]).spawn().unwrap());
+        let until = Instant::now() + PATIENCE;
+        while !self.http.get(self.url("/readyz")).send().await.is_ok_and(|answer| answer.status() == 200) {
+            assert!(Instant::now() < until, "it does not start");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// SIGKILL.
+    fn kill(&self) {
+        if let Some(mut child) = self.child.lock().unwrap().take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    /// A token of this client; none while the service is down.
+    async fn token(&self, id: &str) -> Option<String> {
+        let endpoint = self.url("/oauth/token");
+        let assertion = self.keys[id].assertion(id, &endpoint, Clock::System.now());
+        let form = [
+            ("grant_type", "client_credentials"),
+            ("client_assertion_type", JWT_BEARER),
+            ("client_assertion", &assertion),
+            ("scope", SCOPE),
+        ];
+        let answer = self.http.post(endpoint).form(&form).send().await.ok()?;
+        let said: Value = serde_json::from_str(&answer.text().await.ok()?).ok()?;
+        said["access_token"].as_str().map(str::to_owned)
+    }
+
+    /// One request; nothing when no whole answer came.
+    async fn post(&self, token: &str, below: &str, key: &str, body: &Value) -> Option<(u16, Value)> {
+        let request = self.http.post(self.url(below)).bearer_auth(token).body(body.to_string());
+        let request = request.header("content-type", "application/fhir+json").header("idempotency-key", key);
+        let answer = request.send().await.ok()?;
+        let status = answer.status().as_u16();
+        let text = answer.text().await.ok()?;
+        Some((status, serde_json::from_str(&text).unwrap_or(Value::Null)))
+    }
+
+    /// Sends until it is acknowledged, however often the service ends meanwhile, and gives the id.
+    async fn send(&self, client: &str, token: &mut Option<String>, below: &str, body: &Value) -> String {
+        let key = uuid::Uuid::new_v4().to_string();
+        let until = Instant::now() + PATIENCE;
+        loop {
+            assert!(Instant::now() < until, "never acknowledged");
+            if token.is_none() {
+                *token = self.token(client).await;
+            }
+            match token {
+                Some(held) => match self.post(held, below, &key, body).await {
+                    Some((200 | 201, made)) => return made["id"].as_str().unwrap().to_owned(),
+                    Some((401, _)) => *token = None,
+                    Some((503, _)) | None => tokio::time::sleep(Duration::from_millis(10)).await,
+                    Some((status, said)) => panic!("{status}: {said}"),
+                },
+                None => tokio::time::sleep(Duration::from_millis(10)).await,
+            }
+        }
+    }
+
+    async fn connection(&self) -> sqlx::SqliteConnection {
+        let options: sqlx::sqlite::SqliteConnectOptions = self.database().parse().unwrap();
+        options.busy_timeout(Duration::from_secs(10)).connect().await.unwrap()
+    }
+
+    async fn count(&self, from: &str) -> i64 {
+        let mut connection = self.connection().await;
+        let counted = sqlx::query_scalar(AssertSqlSafe(format!("select count(*) from {from}")));
+        let counted = counted.fetch_one(&mut connection).await.unwrap();
+        connection.close().await.unwrap();
+        counted
+    }
+
+    async fn run(&self, statement: &'static str) {
+        let mut connection = self.connection().await;
+        sqlx::query(statement).execute(&mut connection).await.unwrap();
+        connection.close().await.unwrap();
+    }
+}
+
+impl Drop for Binary {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Ends and starts the service at random moments.
+async fn kills(service: &Binary, times: usize) {
+    for _ in 0..times {
+        let moment = rand::rng().random_range(200..1200);
+        tokio::time::sleep(Duration::from_millis(moment)).await;
+        service.kill();
+        // The 90 seconds of a lease, passed.
+        service.run("update delivery set lease_until = 0").await;
+        service.start().await;
+    }
+}
+
+#[test]
+fn every_acknowledged_referral_is_there_whole_and_once_after_kill_9() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut service = Binary::new();
+        service.register("sender", "TESTA1", &[]);
+        service.start().await;
+        let (service, over) = (Arc::new(service), Arc::new(AtomicBool::new(false)));
+        let mut senders = tokio::task::JoinSet::new();
+        for _ in 0..8 {
+            let (service, over) = (Arc::clone(&service), Arc::clone(&over));
+            senders.spawn(async move {
+                let (mut acknowledged, mut token) = (Vec::new(), None);
+                while !over.load(Ordering::SeqCst) {
+                    let mut referral = referral_of(&somebody(), "TESTA1", "routine");
+                    let own = uuid::Uuid::new_v4().to_string();
+                    referral["identifier"] = json!([{ "system": "https://practice.example/Id/referral", "value": own }]);
+                    acknowledged.push(service.send("sender", &mut token, "/fhir/ServiceRequest", &referral).await);
+                }
+                acknowledged
+            });
+        }
+        kills(&service, 8).await;
+        over.store(true, Ordering::SeqCst);
+        let acknowledged = senders.join_all().await.concat();
+        assert!(acknowledged.len() > 50, "{}", acknowledged.len());
+
+        // Each was sent until it was acknowledged: what is stored is what was acknowledged, no more and no less.
+        assert_eq!(service.count("referral").await, i64::try_from(acknowledged.len()).unwrap());
+        for id in &acknowledged {
+            let one = format!(
+                "referral f join resource r on r.kind = 'ServiceRequest' and r.id = f.id \
+                 join task t on t.referral = f.id and t.code = 'contact-patient' and t.status = 'requested' \
+                 join resource tr on tr.kind = 'Task' and tr.id = t.id \
+                 join resource c on c.kind = 'CarePlan' and c.id = f.care_plan \
+                 join resource e on e.kind = 'EpisodeOfCare' and e.id = f.episode \
+                 join person p on p.id = f.person join resource pr on pr.kind = 'Patient' and pr.id = p.id \
+                 join audit a on a.interaction = 'create' and a.target = 'ServiceRequest/' || f.id \
+                 where f.id = '{id}'"
+            );
+            assert_eq!(service.count(&one).await, 1, "{id} is not whole, or not once");
+        }
+        for (orphans, what) in [
+            ("resource where kind = 'Task' and id not in (select id from task)", "a Task without its place in the queue"),
+            ("task where id not in (select id from resource where kind = 'Task')", "a place in the queue without its Task"),
+            ("task where referral not in (select id from referral)", "a Task without its referral"),
+            ("person where id not in (select person from referral)", "a person without a referral"),
+            ("episode where id not in (select episode from referral)", "a spell without a referral"),
+            ("lookup l where not exists (select 1 from resource r where r.kind = l.kind and r.id = l.id)", "an index entry of nothing"),
+            ("audit where target like 'ServiceRequest/%' and interaction = 'create' and substr(target, 16) not in (select id from referral)", "an audit row of nothing"),
+            ("pragma_integrity_check where integrity_check <> 'ok'", "a damaged database"),
+        ] {
+            assert_eq!(service.count(orphans).await, 0, "{what}");
+        }
+        println!("{} referrals acknowledged through 8 kills", acknowledged.len());
+    });
+}
+
+#[test]
+fn every_write_back_exists_once_and_in_order_at_the_practice_after_kill_9() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut service = Binary::new();
+        let people: Vec<String> = (0..6).map(|_| somebody()).collect();
+        let seed = |number: &String| PatientSeed {
+            nhs_number: number.clone(),
+            family: "Example".to_owned(),
+            given: "Pat".to_owned(),
+            birth_date: "1951-04-22".to_owned(),
+            gender: "female".to_owned(),
+        };
+        let practice = PracticeSeed { ods: "TESTA1".to_owned(), patients: people.iter().map(seed).collect() };
+        let settings = StandInSettings {
+            practices: vec![practice],
+            client_jwks_url: service.url("/.well-known/jwks.json"),
+            accepted_client_id: "livewell".to_owned(),
+            clock: Clock::System,
+        };
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stand_in = StandIn::start(listener, service.folder.path().join("practices"), settings).await.unwrap();
+        let directory = Directory::embedded().unwrap().with_endpoints(|ods| stand_in.base(ods)).unwrap();
+        let directory = service.file("directory.json", &directory);
+        service.does(&["load", directory.to_str().unwrap()]);
+        service.register("sender", "TESTA1", &[]);
+        service.register("coach", "TESTLW", &["--staff", "PractitionerRole/coach-north"]);
+        service.start().await;
+
+        let mut token = None;
+        let mut referrals = Vec::new();
+        for number in &people {
+            let referral = referral_of(number, "TESTA1", "routine");
+            referrals.push(service.send("sender", &mut token, "/fhir/ServiceRequest", &referral).await);
+        }
+        let faults = stand_in.faults();
+        faults.seed(rand::rng().random());
+        let answer = |status| Fault::Answer { status, retry_after: None };
+        faults.sometimes(0.10, Aim::at(Traffic::Writes), Fault::DropReply);
+        faults.sometimes(0.05, Aim::at(Traffic::Writes), Fault::DropRequest);
+        faults.sometimes(0.05, Aim::at(Traffic::All), answer(503));
+        faults.sometimes(0.30, Aim::at(Traffic::Writes), Fault::Delay(Duration::from_millis(60)));
+
+        let (service, over) = (Arc::new(service), Arc::new(AtomicBool::new(false)));
+        let mut recorders = tokio::task::JoinSet::new();
+        for (number, referral) in people.iter().zip(&referrals) {
+            let (service, over) = (Arc::clone(&service), Arc::clone(&over));
+            let mut encounter = build::encounter(&format!("ServiceRequest/{referral}"), "");
+            encounter["subject"] = build::by_number(number);
+            recorders.spawn(async move {
+                let (mut acknowledged, mut token) = (Vec::new(), None);
+                while !over.load(Ordering::SeqCst) {
+                    acknowledged.push(service.send("coach", &mut token, "/fhir/Encounter", &encounter).await);
+                    // As fast as six deliveries can be under way, so that each kill meets some.
+                    let pause = rand::rng().random_range(20..200);
+                    tokio::time::sleep(Duration::from_millis(pause)).await;
+                }
+                acknowledged
+            });
+        }
+        kills(&service, 8).await;
+        over.store(true, Ordering::SeqCst);
+        let recorded = recorders.join_all().await;
+        faults.clear();
+
+        let until = Instant::now() + PATIENCE;
+        while service.count("delivery where settled_at is null").await > 0 {
+            assert!(Instant::now() < until, "not delivered");
+            // The waits between attempts, passed.
+            service.run("update delivery set due_at = 0 where settled_at is null and lease_until = 0").await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        let total: usize = recorded.iter().map(Vec::len).sum();
+        let expected = i64::try_from(total).unwrap();
+        assert_eq!(service.count("resource where kind = 'Encounter'").await, expected, "recorded once");
+        assert_eq!(service.count("delivery").await, expected, "each record has its delivery");
+        assert_eq!(service.count("delivery where state = 'delivered'").await, expected);
+        let audited = "audit where interaction = 'create' and target like 'Encounter/%'";
+        assert_eq!(service.count(audited).await, expected);
+
+        let mut there: BTreeMap<String, u64> = BTreeMap::new();
+        for encounter in stand_in.resources("TESTA1", "Encounter") {
+            let ours = path::all(&encounter, "identifier").into_iter().find(|i| i["system"] == RECORD).unwrap();
+            let twice = there
+                .insert(ours["value"].as_str().unwrap().to_owned(), encounter["id"].as_str().unwrap().parse().unwrap());
+            assert_eq!(twice, None, "twice at the practice");
+        }
+        assert_eq!(there.len(), total, "none missing, none too many");
+        assert_eq!(stand_in.resources("TESTA1", "Provenance").len(), total);
+        for acknowledged in &recorded {
+            let order: Vec<u64> = acknowledged.iter().map(|id| there[id]).collect();
+            assert!(order.is_sorted(), "{order:?}");
+        }
+        println!("{total} write-backs through 8 kills and {} faults", faults.struck());
+    });
+}
