@@ -395,7 +395,7 @@ pub async fn settle(
     }
     if matches!(after.state, DeliveryState::NeedsPerson | DeliveryState::Refused)
         && let Some(person) = unit.tx.person(&leased.person).await?
-        && !open_for_person(&mut unit, &person, "delivery-failed").await?
+        && !unit.tx.has_open_task_for_person(&person.id, "delivery-failed").await?
     {
         tasks::for_co_ordinator(&mut unit, "delivery-failed", &person, &leased.practice, &leased.referral).await?;
     }

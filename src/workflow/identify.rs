@@ -308,7 +308,6 @@ async fn complete(
         }
         unit.change(ours).await?;
     }
-    super::deliver::identity_is_settled(unit, &person).await?;
     Ok(person)
 }
 

@@ -358,21 +358,6 @@ async fn hand_on(unit: &mut Unit<'_>, row: &TaskRow, task: &Resource) -> Result<
     open(unit, &step, &referral, task.text("priority").unwrap_or("routine"), row.due, &[note]).await
 }
 
-/// Keeps the notes that a PUT adds to those the Task had.
-async fn add_new_notes(unit: &mut Unit<'_>, before: &Resource, wanted: &Resource) -> Result<()> {
-    let had = before.all("note");
-    let added: Vec<Value> = wanted.all("note").into_iter().filter(|n| !had.contains(n)).cloned().collect();
-    let Some(seen) = unit.see("Task", wanted.id().unwrap_or_default()).await?.filter(|_| !added.is_empty()) else {
-        return Ok(());
-    };
-    let mut task = seen.resource;
-    let notes = task.map_mut().entry("note").or_insert_with(|| json!([]));
-    if let Some(notes) = notes.as_array_mut() {
-        notes.extend(added);
-    }
-    unit.change(task).await
-}
-
 fn unchanged_elsewhere(task: &Resource, wanted: &Resource) -> Result<()> {
     let mut names: Vec<&String> = task.value().as_object().into_iter().flatten().map(|(name, _)| name).collect();
     names.extend(wanted.value().as_object().into_iter().flatten().map(|(name, _)| name));

@@ -153,17 +153,17 @@ pub(crate) async fn claim_next(caller: &Caller, role: &str) -> Answer {
 
 /// Takes a Task (`Task/…`).
 pub(crate) async fn claim(caller: &Caller, task: &str) -> Value {
-    caller.post(&format!("/fhir/{task}/$claim"), &parameters(json!([]))).await.expect(200).body
+    caller.post(format!("/fhir/{task}/$claim"), &parameters(json!([]))).await.expect(200).body
 }
 
 /// `$complete` with an outcome.
 pub(crate) async fn complete(caller: &Caller, task: &str, outcome: &str) -> Answer {
     let said = parameters(json!([{ "name": "outcome", "valueCode": outcome }]));
-    caller.post(&format!("/fhir/{task}/$complete"), &said).await
+    caller.post(format!("/fhir/{task}/$complete"), &said).await
 }
 
 pub(crate) async fn read(caller: &Caller, reference: &str) -> Value {
-    caller.get(&format!("/fhir/{reference}")).await.expect(200).body
+    caller.get(format!("/fhir/{reference}")).await.expect(200).body
 }
 
 /// An Encounter with the person, just now.
@@ -239,7 +239,7 @@ pub(crate) async fn transact(caller: &Caller, resources: &[Value]) -> Vec<String
 /// Records one resource and gives its reference.
 pub(crate) async fn record(caller: &Caller, resource: &Value) -> String {
     let kind = resource["resourceType"].as_str().unwrap();
-    let made = caller.post(&format!("/fhir/{kind}"), resource).await.expect(201);
+    let made = caller.post(format!("/fhir/{kind}"), resource).await.expect(201);
     format!("{kind}/{}", made.body["id"].as_str().unwrap())
 }
 

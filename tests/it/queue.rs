@@ -119,18 +119,18 @@ on_each_database! {
         let link = app.staff("link-north").await;
         claim_next(&link, "health-coach").await.expect(403);
         assert_eq!(next(&link, "link-worker").await, None);
-        link.post(&format!("/fhir/{}/$claim", journey.task), &parameters(json!([]))).await.expect(403);
+        link.post(format!("/fhir/{}/$claim", journey.task), &parameters(json!([]))).await.expect(403);
 
         let south = app.staff("coach-south").await;
         next_of(&south, "health-coach", "location", json!({ "reference": "Location/north" })).await.expect(403);
         // What one may not see and what is not there answer alike.
-        south.post(&format!("/fhir/{}/$claim", journey.task), &parameters(json!([]))).await.expect(404);
+        south.post(format!("/fhir/{}/$claim", journey.task), &parameters(json!([]))).await.expect(404);
 
         let system = app.system().await;
         claim_next(&system, "health-coach").await.expect(403);
         let practice = app.practice("TESTA1").await;
         claim_next(&practice, "health-coach").await.expect(403);
-        practice.post(&format!("/fhir/{}/$claim", journey.task), &parameters(json!([]))).await.expect(403);
+        practice.post(format!("/fhir/{}/$claim", journey.task), &parameters(json!([]))).await.expect(403);
 
         let coach = app.staff("coach-north").await;
         assert_eq!(version(&read(&coach, &journey.task).await), 1, "nobody changed it");
@@ -206,7 +206,7 @@ on_each_database! {
         let coach = app.staff("coach-north").await;
         let mut task = read(&coach, &journey.task).await;
         task["status"] = json!("received");
-        coach.put(&format!("/fhir/{}", journey.task), &task).if_match(1).await.expect(200);
+        coach.put(format!("/fhir/{}", journey.task), &task).if_match(1).await.expect(200);
         assert_eq!(next(&coach, "health-coach").await, Some(journey.task));
     }
 
@@ -241,7 +241,7 @@ on_each_database! {
         let south = app.staff("coach-south").await;
         claim(&north, &journey.task).await;
         for caller in [&south, &north] {
-            let taken = caller.post(&format!("/fhir/{}/$claim", journey.task), &parameters(json!([]))).await.expect(409);
+            let taken = caller.post(format!("/fhir/{}/$claim", journey.task), &parameters(json!([]))).await.expect(409);
             assert!(refusal(&taken).0.contains("taken"), "{}", taken.text);
         }
         let release = format!("/fhir/{}/$release", journey.task);
@@ -287,7 +287,7 @@ on_each_database! {
         coach.post(&claim, &parameters(json!([]))).if_match(1).await.expect(412);
         coach.post(&claim, &parameters(json!([]))).if_match(2).await.expect(200);
         let done = parameters(json!([{ "name": "outcome", "valueCode": "accepted" }]));
-        coach.post(&format!("{url}/$complete"), &done).if_match(2).await.expect(412);
+        coach.post(format!("{url}/$complete"), &done).if_match(2).await.expect(412);
     }
 
     async fn of_two_changes_at_once_one_is_kept(app: TestApp) {
@@ -318,7 +318,7 @@ on_each_database! {
                 };
                 let reference = format!("Task/{}", task["id"].as_str().unwrap());
                 let answer = coach
-                    .put(&format!("/fhir/{reference}"), &changed_to(&task, to))
+                    .put(format!("/fhir/{reference}"), &changed_to(&task, to))
                     .if_match(version(&task))
                     .await;
                 if allowed {
@@ -359,13 +359,13 @@ on_each_database! {
                 Value::Null => drop(wanted.as_object_mut().unwrap().remove(element)),
                 value => wanted[element] = value,
             }
-            let answer = coach.put(&format!("/fhir/{}", journey.task), &wanted).if_match(1).await.expect(422);
+            let answer = coach.put(format!("/fhir/{}", journey.task), &wanted).if_match(1).await.expect(422);
             assert_eq!(refusal(&answer).1, format!("Task.{element}"));
         }
         let mut wanted = task.clone();
         wanted["priority"] = json!("stat");
         wanted["note"] = json!([{ "text": "The daughter rang" }]);
-        coach.put(&format!("/fhir/{}", journey.task), &wanted).if_match(1).await.expect(200);
+        coach.put(format!("/fhir/{}", journey.task), &wanted).if_match(1).await.expect(200);
         let now = read(&coach, &journey.task).await;
         assert_eq!((&now["priority"], &now["note"][0]["text"]), (&json!("stat"), &json!("The daughter rang")));
         assert_eq!(next(&coach, "health-coach").await, Some(journey.task), "the urgent one comes first now");
@@ -377,10 +377,10 @@ on_each_database! {
         let practice = app.practice("TESTA1").await;
         let mut task = read(&practice, &journey.task).await;
         task["status"] = json!("cancelled");
-        practice.put(&format!("/fhir/{}", journey.task), &task).if_match(1).await.expect(403);
-        practice.post(&format!("/fhir/{}/$complete", journey.task), &done("declined")).await.expect(403);
+        practice.put(format!("/fhir/{}", journey.task), &task).if_match(1).await.expect(403);
+        practice.post(format!("/fhir/{}/$complete", journey.task), &done("declined")).await.expect(403);
         let other = app.practice("TESTA2").await;
-        other.get(&format!("/fhir/{}", journey.task)).await.expect(404);
+        other.get(format!("/fhir/{}", journey.task)).await.expect(404);
         let coach = app.staff("coach-north").await;
         assert_eq!(version(&read(&coach, &journey.task).await), 1);
     }
@@ -403,7 +403,7 @@ on_each_database! {
         assert_eq!(read(&north, &journey.task).await, task);
         // The co-ordinator allocates: they may release what is anybody's.
         let co_ordinator = app.staff("co-ordinator").await;
-        co_ordinator.post(&format!("{url}/$release"), &parameters(json!([]))).await.expect(200);
+        co_ordinator.post(format!("{url}/$release"), &parameters(json!([]))).await.expect(200);
         claim(&south, &journey.task).await;
     }
 
@@ -470,7 +470,7 @@ on_each_database! {
         let unknown = system.get("/fhir/Task?colour=red").await.expect(400);
         assert!(unknown.text.contains("colour"), "{}", unknown.text);
         for wrong in ["due=yesterday", "owner:missing=perhaps", "overdue=1", "_sort=status", "_count=many"] {
-            assert_eq!(system.get(&format!("/fhir/Task?{wrong}")).await.status, 400, "{wrong}");
+            assert_eq!(system.get(format!("/fhir/Task?{wrong}")).await.status, 400, "{wrong}");
         }
     }
 
@@ -526,12 +526,12 @@ on_each_database! {
         }
         let search = format!("patient.identifier=https://fhir.nhs.uk/Id/nhs-number|{number}&_count=1");
         let system = app.system().await;
-        let page = system.get(&format!("/fhir/Task?{search}")).await.expect(200);
+        let page = system.get(format!("/fhir/Task?{search}")).await.expect(200);
         let links = page.body["link"].to_string();
         assert!(!links.contains(&number), "{links}");
         assert_eq!(ids(&system, &search).await.len(), 3);
         let coach = app.staff("coach-north").await;
-        coach.get(&next_page(&page.body).unwrap()).await.expect(400);
+        coach.get(next_page(&page.body).unwrap()).await.expect(400);
     }
 }
 
@@ -600,7 +600,7 @@ async fn in_state(app: &TestApp, practice: &Caller, coach: &Caller, state: &str)
     let mut task = read(coach, &journey.task).await;
     for step in way {
         let wanted = changed_to(&task, step);
-        task = coach.put(&format!("/fhir/{}", journey.task), &wanted).if_match(version(&task)).await.expect(200).body;
+        task = coach.put(format!("/fhir/{}", journey.task), &wanted).if_match(version(&task)).await.expect(200).body;
     }
     if state == "completed" {
         assert_eq!(open_codes(app, &journey).await, ["first-meeting"], "a PUT completes as $complete does");

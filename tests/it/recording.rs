@@ -26,7 +26,7 @@ fn flags(resource: &Value) -> Vec<String> {
 
 /// A parameter of `$status`.
 async fn status(caller: &Caller, journey: &Journey, name: &str) -> Vec<Value> {
-    let said = caller.get(&format!("/fhir/{}/$status", journey.referral)).await.expect(200).body;
+    let said = caller.get(format!("/fhir/{}/$status", journey.referral)).await.expect(200).body;
     path::all(&said, "parameter").into_iter().filter(|p| p["name"] == name).cloned().collect()
 }
 
@@ -90,7 +90,7 @@ on_each_database! {
         let kept = record(&coach, &encounter(&app, &journey)).await;
         let mut moved = read(&coach, &kept).await;
         moved["subject"] = json!({ "reference": other.person });
-        let answer = coach.put(&format!("/fhir/{kept}"), &moved).if_match(1).await.expect(422);
+        let answer = coach.put(format!("/fhir/{kept}"), &moved).if_match(1).await.expect(422);
         assert_eq!(refusal(&answer).1, "Encounter.subject");
     }
 
@@ -166,7 +166,7 @@ on_each_database! {
         let coach = app.staff("coach-north").await;
         for score in ["0", "56.4", "100", "100.0"] {
             let kept = record(&coach, &activation(&app, &journey, score, None)).await;
-            let read = coach.get(&format!("/fhir/{kept}")).await.expect(200).text.clone();
+            let read = coach.get(format!("/fhir/{kept}")).await.expect(200).text.clone();
             assert!(read.contains(&format!("\"value\":{score},")), "kept to the digit: {read}");
         }
         for wrong in ["100.1", "-0.1", "56.45", "1e2", "1000"] {
@@ -239,7 +239,7 @@ on_each_database! {
             { "name": "outcome", "valueCode": "accepted" },
             { "name": "output", "valueReference": { "reference": "Encounter/not-here" } },
         ]));
-        coach.post(&format!("/fhir/{}/$complete", journey.task), &said).await.expect(422);
+        coach.post(format!("/fhir/{}/$complete", journey.task), &said).await.expect(422);
         let task = read(&coach, &journey.task).await;
         assert_eq!(task["status"], "in-progress", "nothing of it happened");
         assert_eq!(open_codes(&app, &journey).await, ["contact-patient"]);
@@ -256,12 +256,12 @@ on_each_database! {
             { "name": "outcome", "valueCode": "accepted" },
             { "name": "output", "valueReference": { "reference": theirs } },
         ]));
-        coach.post(&format!("/fhir/{}/$complete", journey.task), &said).await.expect(422);
+        coach.post(format!("/fhir/{}/$complete", journey.task), &said).await.expect(422);
         // Nor does what was recorded and then taken back as an error.
         let kept = record(&coach, &encounter(&app, &journey)).await;
         let mut wrong = read(&coach, &kept).await;
         wrong["status"] = json!("entered-in-error");
-        coach.put(&format!("/fhir/{kept}"), &wrong).if_match(1).await.expect(200);
+        coach.put(format!("/fhir/{kept}"), &wrong).if_match(1).await.expect(200);
         complete(&coach, &journey.task, "accepted").await.expect(422);
     }
 
@@ -275,7 +275,7 @@ on_each_database! {
             { "name": "output", "valueReference": { "reference": contact } },
             { "name": "note", "valueString": "Would like to come with a friend" },
         ]));
-        let done = coach.post(&format!("/fhir/{}/$complete", journey.task), &said).await.expect(200).body;
+        let done = coach.post(format!("/fhir/{}/$complete", journey.task), &said).await.expect(200).body;
         assert_eq!(done["status"], "completed");
         assert_eq!(path::text(&done, "businessStatus.coding.code"), Some("accepted"));
         assert_eq!(path::text(&done, "output.valueReference.reference"), Some(contact.as_str()));
@@ -490,7 +490,7 @@ on_each_database! {
                     { "name": "output", "valueReference": { "reference": contact } },
                     { "name": "note", "valueString": "Rang at nine" },
                 ]));
-                coach.post(&format!("{url}/$complete"), &said).await.expect(200);
+                coach.post(format!("{url}/$complete"), &said).await.expect(200);
             }
             let task = read(&coach, &journey.task).await;
             let notes = path::all(&task, "note.text").len();

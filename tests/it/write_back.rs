@@ -98,7 +98,7 @@ async fn asked_of_co_ordinator(app: &TestApp, code: &str) -> i64 {
 
 /// The states of a referral's deliveries as `$status` says them.
 async fn practice_sees(caller: &Caller, journey: &Journey) -> Vec<String> {
-    let said = caller.get(&format!("/fhir/{}/$status", journey.referral)).await.expect(200).body;
+    let said = caller.get(format!("/fhir/{}/$status", journey.referral)).await.expect(200).body;
     let deliveries = path::all(&said, "parameter").into_iter().filter(|p| p["name"] == "delivery");
     let state = |d: &Value| d["part"].as_array().unwrap().iter().find(|p| p["name"] == "state").cloned();
     deliveries.map(|d| state(d).unwrap()["valueCode"].as_str().unwrap().to_owned()).collect()
@@ -435,7 +435,7 @@ on_each_database! {
                 text => corrected["reasonCode"] = json!([{ "text": text }]),
             }
             let builds_on = version(&corrected);
-            coach.put(&format!("/fhir/{kept}"), &corrected).if_match(builds_on).await.expect(200);
+            coach.put(format!("/fhir/{kept}"), &corrected).if_match(builds_on).await.expect(200);
             app.settled().await;
             let now = there(&app, "TESTA1", &kept);
             assert!(now.to_string().contains(change), "{now}");
@@ -453,7 +453,7 @@ on_each_database! {
         let mut corrected = read(&coach, &kept).await;
         corrected["reasonCode"] = json!([{ "text": "Talked about the bus" }]);
         app.stand_in.faults().next(1, Aim::at(Traffic::Writes), Fault::DropReply);
-        coach.put(&format!("/fhir/{kept}"), &corrected).if_match(1).await.expect(200);
+        coach.put(format!("/fhir/{kept}"), &corrected).if_match(1).await.expect(200);
         time_passes(&app).await;
         let now = there(&app, "TESTA1", &kept);
         assert_eq!(version(&now), 2);
@@ -471,7 +471,7 @@ on_each_database! {
         practice_writes(&app, "TESTA1", &below, &edited).await;
         let mut corrected = read(&coach, &kept).await;
         corrected["reasonCode"] = json!([{ "text": "Talked about the bus" }]);
-        coach.put(&format!("/fhir/{kept}"), &corrected).if_match(1).await.expect(200);
+        coach.put(format!("/fhir/{kept}"), &corrected).if_match(1).await.expect(200);
         app.settled().await;
         assert_eq!(there(&app, "TESTA1", &kept)["reasonCode"][0]["text"], "The doctor's own words");
         assert_eq!(deliveries(&app).await[1], ("needs-person".to_owned(), "version-conflict".to_owned()));
@@ -521,7 +521,7 @@ on_each_database! {
         let mut person = read(&co_ordinator, &journey.person).await;
         person["generalPractitioner"] = json!([{ "type": "Organization", "identifier": { "system": ODS, "value": "TESTA2" } }]);
         let system = app.system().await;
-        system.put(&format!("/fhir/{}", journey.person), &person).if_match(version(&person)).await.expect(200);
+        system.put(format!("/fhir/{}", journey.person), &person).if_match(version(&person)).await.expect(200);
         app.settled().await;
         for kept in &kept {
             there(&app, "TESTA2", kept);
@@ -548,7 +548,7 @@ on_each_database! {
         let system = app.system().await;
         let mut person = read(&system, &journey.person).await;
         person["generalPractitioner"] = json!([{ "type": "Organization", "identifier": { "system": ODS, "value": "TESTZ9" } }]);
-        system.put(&format!("/fhir/{}", journey.person), &person).if_match(version(&person)).await.expect(200);
+        system.put(format!("/fhir/{}", journey.person), &person).if_match(version(&person)).await.expect(200);
         app.settled().await;
         assert_eq!(deliveries(&app).await, [("no-route".to_owned(), "no-endpoint".to_owned())]);
         assert_eq!(asked_of_co_ordinator(&app, "no-route").await, 1, "nothing waits in silence");
@@ -568,7 +568,7 @@ on_each_database! {
         let system = app.system().await;
         let mut person = read(&system, &journey.person).await;
         person["identifier"] = json!([{ "system": NHS_NUMBER, "value": number }]);
-        system.put(&format!("/fhir/{}", journey.person), &person).if_match(version(&person)).await.expect(200);
+        system.put(format!("/fhir/{}", journey.person), &person).if_match(version(&person)).await.expect(200);
         app.settled().await;
         there(&app, "TESTA1", &kept);
     }

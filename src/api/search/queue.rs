@@ -27,22 +27,11 @@ pub(crate) const PARAMETERS: [(&str, &str); 15] = [
     ("patient.identifier", "token"),
 ];
 
-/// Parameters of which several hold together: from a day, and before another.
-const MAY_REPEAT: [&str; 5] = ["due", "modified", "_lastUpdated", "authored-on", "status:not"];
-
 pub(super) async fn search(doors: &State, call: &Call, request: Request) -> Result<axum::response::Response, Error> {
     let mut tx = doors.store.read().await?;
     let mut wanted = TaskQuery::default();
     let mut ignored = Vec::new();
-    for (at, (name, value)) in request.filters.iter().enumerate() {
-        let again = request.filters.iter().take(at).any(|(earlier, _)| earlier == name);
-        if again && !MAY_REPEAT.contains(&name.as_str()) {
-            return Err(refuse(
-                "Task",
-                name,
-                "This parameter is given twice. Give alternatives once, with commas between.",
-            ));
-        }
+    for (name, value) in &request.filters {
         if !read(&mut tx, call, &mut wanted, name, value).await? {
             if !request.lenient {
                 let known: Vec<&str> = PARAMETERS.iter().map(|(name, _)| *name).collect();
@@ -124,10 +113,10 @@ async fn read(tx: &mut Tx, call: &Call, wanted: &mut TaskQuery, name: &str, valu
         "_id" => both(&mut wanted.ids, split(value)),
         "_lastUpdated" | "modified" => wanted.updated.push(moments(value).ok_or_else(bad_date)?),
         "due" => wanted.due.push(moments(value).ok_or_else(bad_date)?),
-        "status" => wanted.statuses = codes(),
+        "status" => both(&mut wanted.statuses, codes()),
         "status:not" => wanted.not_statuses.extend(codes()),
-        "code" => wanted.codes = codes(),
-        "performer" => wanted.roles = codes(),
+        "code" => both(&mut wanted.codes, codes()),
+        "performer" => both(&mut wanted.roles, codes()),
         "priority" => wanted.priorities = codes().iter().map(|p| i64::from(priority_rank(p))).collect(),
         "focus" | "focus:ServiceRequest" => both(&mut wanted.referrals, ids("ServiceRequest")),
         "location" | "location:Location" => both(&mut wanted.localities, ids("Location")),
