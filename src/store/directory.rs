@@ -29,7 +29,7 @@ impl Tx {
             "select r.kind, r.id, r.version, r.updated_at, r.deleted, r.sender, r.person, r.referral, r.body \
              from lookup l join resource r on r.kind = 'Organization' and r.id = l.id \
              where l.kind = 'Organization' and l.param = 'identifier' and l.value = $1 and l.system = $2 \
-             and r.sender = '' and not r.deleted order by r.id limit 1",
+             and r.sender = '' and not r.deleted order by l.id limit 1",
             ods,
             ODS
         )?;
@@ -46,7 +46,7 @@ impl Tx {
             "select r.kind, r.id, r.version, r.updated_at, r.deleted, r.sender, r.person, r.referral, r.body \
              from lookup l join resource r on r.kind = 'OrganizationAffiliation' and r.id = l.id \
              where l.kind = 'OrganizationAffiliation' and l.param = 'participating-organization' and l.value = $1 \
-             and r.sender = '' and not r.deleted order by r.id limit 1",
+             and r.sender = '' and not r.deleted order by l.id limit 1",
             format!("Organization/{id}")
         )?;
         let affiliation = affiliation.map(|stored| stored.resource()).transpose()?;

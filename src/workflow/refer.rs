@@ -33,7 +33,10 @@ pub(super) async fn refer(
 ) -> Result<Referred> {
     let identifiers = business_identifiers(&request);
     let sender = unit.actor.organization.clone();
-    if let Some(before) = unit.tx.referral_by_identifier(&sender, &identifiers).await? {
+    // One that is over and came along as history may well carry the identifier of the one that goes on.
+    if request.text("status") == Some("active")
+        && let Some(before) = unit.tx.referral_by_identifier(&sender, &identifiers).await?
+    {
         if !unit.makes("ServiceRequest", &before.id) {
             return resent(before, digest, expression);
         }

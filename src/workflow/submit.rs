@@ -279,7 +279,8 @@ impl Work {
 /// Refuses two new referrals with one business identifier: neither would be the first.
 fn distinct_referrals(entries: &[Entry]) -> Result<()> {
     let mut seen = HashSet::new();
-    for entry in entries.iter().filter(|e| e.resource.kind() == "ServiceRequest" && e.method == Method::Create) {
+    let new = |e: &&Entry| e.resource.kind() == "ServiceRequest" && e.method == Method::Create;
+    for entry in entries.iter().filter(new).filter(|e| e.resource.text("status") == Some("active")) {
         for identifier in refer::business_identifiers(&entry.resource) {
             if !seen.insert(identifier) {
                 return Err(Error::rule(

@@ -289,13 +289,6 @@ pub(super) async fn change_task_in(unit: &mut Unit<'_>, wanted: Resource, if_mat
     unit.tx.reorder_task(&row.id, row.priority, row.due).await?;
     match event {
         None => drop(save(unit, row, task).await?),
-        Some(Event::Receive) => {
-            return Err(Error::rule(
-                IssueCode::BusinessRule,
-                "Task.status",
-                "received says nothing about who does the work. $claim the Task, or leave it requested.",
-            ));
-        }
         Some(Event::Complete) => {
             let outputs = wanted.all("output.valueReference.reference").into_iter().filter_map(Value::as_str);
             let outputs = outputs.map(str::to_owned).collect();

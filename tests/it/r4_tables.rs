@@ -1,6 +1,6 @@
 //! The tables in `fhir-profiles/r4/` are what the official R4 package says.
 //!
-//! `LIVEWELL_WRITE_TABLES=1 cargo test --test it r4_tables` writes them anew from `hl7.fhir.r4.core.tgz` (CC0).
+//! `TEST_WRITE_TABLES=1 cargo test --test it r4_tables` writes them anew from `hl7.fhir.r4.core.tgz` (CC0).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -28,7 +28,7 @@ fn the_r4_tables_are_what_the_definitions_say() {
     for (name, made) in [("structure.txt", structure(&package)), ("search-parameters.txt", search_parameters(&package))]
     {
         let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("fhir-profiles/r4").join(name);
-        if std::env::var_os("LIVEWELL_WRITE_TABLES").is_some() {
+        if std::env::var_os("TEST_WRITE_TABLES").is_some() {
             fs::create_dir_all(shipped.parent().expect("a folder")).expect("the folder can be made");
             fs::write(&shipped, &made).expect("the table can be written");
         }

@@ -497,7 +497,7 @@ fn synthetic_records_are_loaded_twice_and_sent_whole() {
     let load = || {
         let mut livewell = Command::new(env!("CARGO_BIN_EXE_livewell"));
         livewell.arg("load").args(&directory).current_dir(scratch.path());
-        livewell.env("LIVEWELL_DATABASE_URL", "sqlite:synthea.db").env_remove("LIVEWELL_TEST_DATA");
+        livewell.env("LIVEWELL_DATABASE_URL", "sqlite:synthea.db").env_remove("TEST_DATA");
         let run = livewell.output().unwrap();
         let said = String::from_utf8_lossy(&run.stdout).into_owned();
         assert!(run.status.success(), "{said}{}", String::from_utf8_lossy(&run.stderr));

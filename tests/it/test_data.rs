@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-/// The folder of published inputs: `LIVEWELL_TEST_DATA`, else `../shared/data` beside the repository.
+/// The folder of published inputs: `TEST_DATA`, else `../shared/data` beside the repository.
 pub(crate) fn folder() -> PathBuf {
-    match std::env::var_os("LIVEWELL_TEST_DATA") {
+    match std::env::var_os("TEST_DATA") {
         Some(folder) => PathBuf::from(folder),
         None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data"),
     }

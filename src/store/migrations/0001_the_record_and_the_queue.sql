@@ -118,8 +118,8 @@ create table task (
     held_at    bigint not null
 );
 create index task_of_person on task (person, code) where open;
-create index task_unclaimed on task (role, locality, priority, due, id) where status = 'requested';
-create index task_unclaimed_anywhere on task (role, priority, due, id) where status = 'requested';
+create index task_unclaimed on task (role, locality, priority, due, id) where status in ('requested', 'received');
+create index task_unclaimed_anywhere on task (role, priority, due, id) where status in ('requested', 'received');
 create index task_work_list on task (locality, role, priority, due, id) where open;
 create index task_of_owner on task (owner, priority, due, id) where open;
 create index task_of_referral on task (referral, created_at);

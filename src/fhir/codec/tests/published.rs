@@ -14,12 +14,12 @@ const LARGEST: u64 = 150_000;
 
 /// The folder of published documents, if there is one.
 fn published() -> Option<PathBuf> {
-    let folder = match std::env::var_os("LIVEWELL_TEST_DATA") {
+    let folder = match std::env::var_os("TEST_DATA") {
         Some(folder) => PathBuf::from(folder),
         None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data"),
     };
     if !folder.is_dir() {
-        eprintln!("No published examples at {}: nothing tried. LIVEWELL_TEST_DATA names the folder.", folder.display());
+        eprintln!("No published examples at {}: nothing tried. TEST_DATA names the folder.", folder.display());
         return None;
     }
     Some(folder)

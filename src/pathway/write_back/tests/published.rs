@@ -1,4 +1,4 @@
-//! What leaves is valid R4, tried on HL7's own examples where they are at hand (`LIVEWELL_TEST_DATA`, else
+//! What leaves is valid R4, tried on HL7's own examples where they are at hand (`TEST_DATA`, else
 //! `../shared/data` beside the repository).
 
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use crate::fhir::check::check;
 use crate::fhir::{Issue, Severity};
 
 fn examples() -> Vec<Resource> {
-    let folder = match std::env::var_os("LIVEWELL_TEST_DATA") {
+    let folder = match std::env::var_os("TEST_DATA") {
         Some(folder) => PathBuf::from(folder),
         None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data"),
     };
