@@ -153,7 +153,10 @@ impl Tx {
     /// that another caller is just taking is passed over.
     pub async fn next_unclaimed(&mut self, order: &WorkOrder<'_>) -> Result<Option<TaskRow>, StoreError> {
         let mut query = Query::new("select ");
-        query.push(COLUMNS).push(" from task t where t.status in ('requested', 'received') and t.role = ").bind(order.role);
+        query
+            .push(COLUMNS)
+            .push(" from task t where t.status in ('requested', 'received') and t.role = ")
+            .bind(order.role);
         if let Some(localities) = order.localities {
             query.push(" and t.locality in (''");
             for locality in localities {
