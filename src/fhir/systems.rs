@@ -34,6 +34,8 @@ pub const TASK_INPUT: &str = "https://livewell.example/CodeSystem/task-input";
 pub const REFERRAL_FLAG: &str = "https://livewell.example/CodeSystem/referral-flag";
 /// Channels that HL7 has no connection type for: `mesh`.
 pub const CONNECTION_TYPE: &str = "https://livewell.example/CodeSystem/connection-type";
+/// What a message to or from a practice is about: `write-back`, `record-filed`, ...
+pub const MESSAGE_EVENT: &str = "https://livewell.example/CodeSystem/message-event";
 /// Where something that leaves the service is.
 pub const DELIVERY_STATE: &str = "https://livewell.example/CodeSystem/delivery-state";
 /// Published PAM cut-offs, by variant.

@@ -1,4 +1,4 @@
-//! Calls to practices and to key sets: the only room that opens connections.
+//! Calls to practices, subscribers and key sets: the only room that opens connections.
 //!
 //! Nothing a practice answers is trusted: answers are bounded in size and time, redirects are not followed, addresses
 //! are checked when the connection is made, and a token goes to no other origin than the practice's own.
@@ -10,6 +10,7 @@ mod key_set;
 mod scripted_practice;
 mod service_key;
 mod token;
+mod webhook;
 mod wire;
 
 use std::sync::Arc;
@@ -21,6 +22,7 @@ pub use fhir_rest::{PatientMatch, PracticeEndpoint, WriteBack};
 pub use guard::{AddressRefused, Guard};
 pub use key_set::{KeySet, KeySetError};
 pub use service_key::{KeyError, ServiceKey};
+pub use webhook::{NotASecret, NotRandom, Notification, WebhookSecret};
 
 use token::Tokens;
 use wire::Wire;

@@ -107,11 +107,10 @@ impl Tokens {
         if !answer.is_success() {
             let said =
                 answer.json().ok().as_ref().and_then(|v| v.get("error")).and_then(Value::as_str).and_then(oauth_code);
-            return Err(match answer.status {
-                408 | 425 | 429 | 500..=599 => {
-                    Verdict::Retry { after: answer.retry_after(now), why: Why::Status(answer.status) }
-                }
-                _ => Verdict::Refused { why: Why::TokenRefused, outcome: said },
+            return Err(if answer.may_pass() {
+                Verdict::Retry { after: answer.retry_after(now), why: Why::Status(answer.status) }
+            } else {
+                Verdict::Refused { why: Why::TokenRefused, outcome: said }
             });
         }
         let body = answer.json().map_err(|why| Verdict::Retry { after: None, why })?;
@@ -129,7 +128,9 @@ impl Outbound {
         match discover(&self.wire, &base_of(base), now).await {
             Ok(found) => Ok(found.is_some()),
             Err(Verdict::Retry { why, .. } | Verdict::Refused { why, .. } | Verdict::Unknown { why }) => Err(why),
-            Err(Verdict::Delivered { .. } | Verdict::NeedsPerson { .. }) => Err(Why::AnswerUnreadable),
+            Err(Verdict::Delivered { .. } | Verdict::Sent { .. } | Verdict::NeedsPerson { .. }) => {
+                Err(Why::AnswerUnreadable)
+            }
         }
     }
 }
@@ -150,8 +151,8 @@ async fn discover(wire: &Wire, base: &Url, now: DateTime<Utc>) -> Result<Option<
     match answer.status {
         200 => {}
         404 | 410 => return Ok(None),
-        408 | 425 | 429 | 500..=599 => {
-            return Err(Verdict::Retry { after: answer.retry_after(now), why: Why::Status(answer.status) });
+        status if answer.may_pass() => {
+            return Err(Verdict::Retry { after: answer.retry_after(now), why: Why::Status(status) });
         }
         status => return Err(Verdict::Refused { why: Why::Status(status), outcome: None }),
     }

@@ -110,6 +110,12 @@ impl Answer {
         (200..300).contains(&self.status)
     }
 
+    /// Whether the same request may be answered otherwise later: 408, 425, 429 and 5xx. What is not implemented (501) now
+    /// is not implemented later.
+    pub(super) fn may_pass(&self) -> bool {
+        matches!(self.status, 408 | 425 | 429 | 500 | 502..=599)
+    }
+
     /// The body as JSON. One of very many tiny values is refused: as a tree it takes up to sixty times its text.
     pub(super) fn json(&self) -> Result<Value, Why> {
         let body = self.body.as_ref().map_err(|why| *why)?;

@@ -85,7 +85,7 @@ impl Outbound {
             Err(_) if unclear.load(Ordering::Relaxed) => Verdict::Unknown { why: Why::Timeout },
             Err(_) => Verdict::Retry { after: None, why: Why::Timeout },
         };
-        let (outcome, why) = in_log(&verdict);
+        let (outcome, why) = verdict.in_log();
         let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         tracing::info!(practice.code = %job.endpoint.organization, delivery.id = %job.request_id, outcome, why, duration_ms, "delivery attempted");
         verdict
@@ -156,14 +156,4 @@ pub(super) fn base_of(mut url: Url) -> Url {
     url.set_query(None);
     url.set_fragment(None);
     url
-}
-
-fn in_log(verdict: &Verdict) -> (&'static str, String) {
-    match verdict {
-        Verdict::Delivered { .. } => ("delivered", String::new()),
-        Verdict::Retry { why, .. } => ("retry", why.code()),
-        Verdict::Refused { why, .. } => ("refused", why.code()),
-        Verdict::Unknown { why } => ("unknown", why.code()),
-        Verdict::NeedsPerson { reason } => ("needs-person", reason.code().to_owned()),
-    }
 }

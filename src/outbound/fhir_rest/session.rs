@@ -5,15 +5,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use chrono::{DateTime, Utc};
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use reqwest::{RequestBuilder, Url};
-use serde_json::Value;
 
 use super::super::Outbound;
 use super::super::wire::{Answer, Lost};
 use super::{PracticeEndpoint, WriteBack};
-use crate::pathway::delivery::{Verdict, Why};
-
-/// Longest part of a practice's OperationOutcome that is kept.
-const OUTCOME_LIMIT: usize = 2048;
+use crate::pathway::delivery::{Verdict, Why, redacted};
 
 const FHIR_JSON: &str = "application/fhir+json";
 
@@ -111,9 +107,7 @@ impl<'a> Session<'a> {
         match answer.status {
             // What is refused now says nothing about what was sent before.
             _ if self.unclear.load(Ordering::Relaxed) => Verdict::Unknown { why },
-            // Not implemented now is not implemented later.
-            501 => Verdict::Refused { why, outcome: outcome(answer) },
-            408 | 425 | 429 | 500..=599 => self.retry(answer.retry_after(self.now), why),
+            _ if answer.may_pass() => self.retry(answer.retry_after(self.now), why),
             _ => Verdict::Refused { why, outcome: outcome(answer) },
         }
     }
@@ -178,37 +172,7 @@ pub(in crate::outbound) fn under(base: &Url, path: &[&str]) -> Url {
     url
 }
 
-/// What a practice's OperationOutcome says, less all that could be about a patient: severity, code and expression.
+/// What a practice's OperationOutcome says, less all that could be about a patient.
 fn outcome(answer: &Answer) -> Option<String> {
-    let body =
-        answer.json().ok().filter(|b| b.get("resourceType").and_then(Value::as_str) == Some("OperationOutcome"))?;
-    let issues = body.get("issue").and_then(Value::as_array)?;
-    let mut said = String::new();
-    for issue in issues {
-        let code = |name: &str| issue.get(name).and_then(Value::as_str).filter(|c| is_code(c)).unwrap_or("?");
-        let mut line = format!("{} {}", code("severity"), code("code"));
-        let places = issue.get("expression").or_else(|| issue.get("location")).and_then(Value::as_array);
-        for place in places.into_iter().flatten().filter_map(Value::as_str).filter(|p| is_place(p)) {
-            line.push_str(" at ");
-            line.push_str(place);
-        }
-        if said.len() + line.len() + 2 > OUTCOME_LIMIT {
-            break;
-        }
-        if !said.is_empty() {
-            said.push_str("; ");
-        }
-        said.push_str(&line);
-    }
-    (!said.is_empty()).then_some(said)
-}
-
-fn is_code(text: &str) -> bool {
-    text.len() <= 40 && text.bytes().all(|b| b.is_ascii_lowercase() || b == b'-')
-}
-
-/// An element path. Not a filter such as `where(value='…')`, nor digits enough for an identifier.
-fn is_place(text: &str) -> bool {
-    let fits = text.len() <= 200 && text.bytes().all(|b| b.is_ascii_alphanumeric() || b".[]_".contains(&b));
-    fits && !text.split(|c: char| !c.is_ascii_digit()).any(|digits| digits.len() > 4)
+    redacted(&answer.json().ok()?)
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use thiserror::Error;
 
+use super::acknowledgement::{Acknowledgement, Stage};
 use super::schedule::{Failure, backoff, patience};
 use super::verdict::{Reason, Verdict};
 
@@ -17,7 +18,13 @@ pub enum DeliveryState {
     Retrying,
     /// It may be at the practice: the next attempt looks there first.
     Unknown,
-    /// At the practice, and read there.
+    /// A transport took it; the practice has not answered.
+    Sent,
+    /// The practice's system can read it (infrastructure acknowledgement).
+    Received,
+    /// The practice knows the patient and has it (business acknowledgement). It may still be filed or rejected.
+    Accepted,
+    /// At the practice and read there, or filed there as the practice says.
     Delivered,
     /// The practice said no. A person may correct and replay.
     Refused,
@@ -31,13 +38,16 @@ pub enum DeliveryState {
 
 impl DeliveryState {
     /// All of them, in the order in which a page lists them.
-    pub const ALL: [DeliveryState; 8] = [
+    pub const ALL: [DeliveryState; 11] = [
         DeliveryState::Pending,
         DeliveryState::Retrying,
         DeliveryState::Unknown,
         DeliveryState::NeedsPerson,
         DeliveryState::Refused,
         DeliveryState::NoRoute,
+        DeliveryState::Sent,
+        DeliveryState::Received,
+        DeliveryState::Accepted,
         DeliveryState::Delivered,
         DeliveryState::Cancelled,
     ];
@@ -48,6 +58,9 @@ impl DeliveryState {
             DeliveryState::Pending => "pending",
             DeliveryState::Retrying => "retrying",
             DeliveryState::Unknown => "unknown",
+            DeliveryState::Sent => "sent",
+            DeliveryState::Received => "received",
+            DeliveryState::Accepted => "accepted",
             DeliveryState::Delivered => "delivered",
             DeliveryState::Refused => "refused",
             DeliveryState::NeedsPerson => "needs-person",
@@ -64,6 +77,11 @@ impl DeliveryState {
     /// Whether the worker makes attempts in this state.
     pub fn is_due_for_attempts(self) -> bool {
         matches!(self, DeliveryState::Pending | DeliveryState::Retrying | DeliveryState::Unknown)
+    }
+
+    /// Whether it was sent and the practice owes an answer. It is due again when that is late.
+    pub fn awaits_acknowledgement(self) -> bool {
+        matches!(self, DeliveryState::Sent | DeliveryState::Received)
     }
 
     /// Whether nothing more will happen.
@@ -119,7 +137,7 @@ impl Delivery {
     /// A lease was taken and an attempt begins. It is counted now, in the unit of work that takes the lease, and not when
     /// it ends: an attempt may end with the process after the practice has written.
     pub fn begun(self) -> Result<Delivery, NotPossible> {
-        self.only_if(self.state.is_due_for_attempts(), "attempted")?;
+        self.only_if(self.state.is_due_for_attempts() || self.state.awaits_acknowledgement(), "attempted")?;
         Ok(Delivery { attempts: self.attempts.saturating_add(1), ..self })
     }
 
@@ -134,15 +152,20 @@ impl Delivery {
         now: DateTime<Utc>,
         random_unit: f64,
     ) -> Result<Delivery, NotPossible> {
-        self.only_if(self.state.is_due_for_attempts(), "settled")?;
+        let awaits = self.state.awaits_acknowledgement();
+        self.only_if(self.state.is_due_for_attempts() || awaits, "settled")?;
         let (state, failure) = match verdict {
+            Verdict::Sent { within, .. } => return Ok(self.awaiting(now, *within)),
             Verdict::Delivered { .. } => return Ok(self.ended(DeliveryState::Delivered, None)),
             Verdict::Refused { .. } => return Ok(self.ended(DeliveryState::Refused, None)),
             Verdict::NeedsPerson { reason } => return Ok(self.ended(DeliveryState::NeedsPerson, Some(*reason))),
-            Verdict::Unknown { why } => (DeliveryState::Unknown, Failure { why: *why, retry_after: None, took }),
+            Verdict::Unknown { why } => {
+                let state = if awaits { self.state } else { DeliveryState::Unknown };
+                (state, Failure { why: *why, retry_after: None, took })
+            }
             Verdict::Retry { after, why } => {
-                let was_unknown = self.state == DeliveryState::Unknown;
-                let state = if was_unknown { DeliveryState::Unknown } else { DeliveryState::Retrying };
+                let stays = awaits || self.state == DeliveryState::Unknown;
+                let state = if stays { self.state } else { DeliveryState::Retrying };
                 (state, Failure { why: *why, retry_after: *after, took })
             }
         };
@@ -150,13 +173,52 @@ impl Delivery {
         let queued_at = if self.failures == 0 { now } else { self.queued_at };
         let waited = now.signed_duration_since(queued_at).to_std().unwrap_or_default();
         if waited >= patience() {
-            let unknown = state == DeliveryState::Unknown;
-            let reason = if unknown { Reason::OutcomeUnknown } else { Reason::RetriesExhausted };
+            let reason = match state {
+                _ if awaits => Reason::AcknowledgementMissing,
+                DeliveryState::Unknown => Reason::OutcomeUnknown,
+                _ => Reason::RetriesExhausted,
+            };
             return Ok(self.ended(DeliveryState::NeedsPerson, Some(reason)));
         }
         let failures = self.failures.saturating_add(1);
         let due_at = Some(now + backoff(failures, &failure, random_unit));
         Ok(Delivery { state, failures, queued_at, due_at, reason: None, ..self })
+    }
+
+    /// The practice, or the transport, answered; `within` is the time it has for the next answer. None where this changes
+    /// nothing: it says what is known, came twice, or came late.
+    ///
+    /// A stage that was passed stands: a later failure of it or of an earlier one is not believed, and a later success
+    /// overrules an earlier failure. What was replayed meanwhile is not failed by what is said of the message before.
+    pub fn acknowledged(
+        self,
+        acknowledgement: &Acknowledgement,
+        now: DateTime<Utc>,
+        within: Duration,
+    ) -> Option<Delivery> {
+        use DeliveryState::{Accepted, Delivered, NeedsPerson, Pending, Received, Refused, Retrying, Sent, Unknown};
+        let sent = matches!(self.state, Sent | Received | Unknown | NeedsPerson);
+        match acknowledgement {
+            Acknowledgement::Passed(Stage::Transport) => None,
+            Acknowledgement::Passed(Stage::Infrastructure) => match self.state {
+                Sent => Some(Delivery { state: Received, ..self }),
+                Unknown => Some(Delivery { state: Received, ..self.awaiting(now, within) }),
+                _ => None,
+            },
+            Acknowledgement::Passed(Stage::Business) => {
+                (!matches!(self.state, Accepted | Delivered)).then(|| self.ended(Accepted, None))
+            }
+            Acknowledgement::Passed(Stage::Filing) => (self.state != Delivered).then(|| self.ended(Delivered, None)),
+            Acknowledgement::Failed { stage, .. } => {
+                let passed = match self.state {
+                    Received => *stage <= Stage::Infrastructure,
+                    Accepted => *stage <= Stage::Business,
+                    Delivered | Refused | Pending | Retrying => true,
+                    _ => !sent,
+                };
+                (!passed).then(|| self.ended(Refused, None))
+            }
+        }
     }
 
     /// A person wants it tried again, from the start of the schedule.
@@ -205,6 +267,13 @@ impl Delivery {
         Ok(self.ended(DeliveryState::NoRoute, reason))
     }
 
+    /// Sent: due again when the practice's answer is late.
+    fn awaiting(self, now: DateTime<Utc>, within: Duration) -> Delivery {
+        let state = if self.state.awaits_acknowledgement() { self.state } else { DeliveryState::Sent };
+        let due_at = Some(now + chrono::Duration::from_std(within).unwrap_or(chrono::Duration::MAX));
+        Delivery { state, failures: 0, due_at, reason: None, ..self }
+    }
+
     fn due(self, state: DeliveryState, now: DateTime<Utc>) -> Delivery {
         Delivery { state, failures: 0, queued_at: now, due_at: Some(now), reason: None, ..self }
     }
@@ -219,151 +288,4 @@ impl Delivery {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
-mod tests {
-    use super::super::verdict::Why;
-    use super::*;
-    use DeliveryState::*;
-
-    const TOOK: Duration = Duration::from_millis(300);
-
-    fn start() -> DateTime<Utc> {
-        DateTime::from_timestamp(1_790_000_000, 0).unwrap()
-    }
-
-    fn in_state(state: DeliveryState) -> Delivery {
-        Delivery { state, attempts: 2, failures: 2, queued_at: start(), due_at: None, reason: None }
-    }
-
-    fn verdicts() -> Vec<Verdict> {
-        vec![
-            Verdict::Delivered { receipts: Vec::new() },
-            Verdict::Retry { after: None, why: Why::Status(503) },
-            Verdict::Refused { why: Why::Status(422), outcome: None },
-            Verdict::Unknown { why: Why::ConnectionLost },
-            Verdict::NeedsPerson { reason: Reason::PatientNotFound },
-        ]
-    }
-
-    #[test]
-    fn every_state_meets_every_verdict() {
-        let table = [
-            (Pending, Some([Delivered, Retrying, Refused, Unknown, NeedsPerson])),
-            (Retrying, Some([Delivered, Retrying, Refused, Unknown, NeedsPerson])),
-            (Unknown, Some([Delivered, Unknown, Refused, Unknown, NeedsPerson])),
-            (Delivered, None),
-            (Refused, None),
-            (NeedsPerson, None),
-            (NoRoute, None),
-            (Cancelled, None),
-        ];
-        assert_eq!(table.len(), DeliveryState::ALL.len());
-        for (from, to) in table {
-            for (at, verdict) in verdicts().iter().enumerate() {
-                let next = in_state(from).attempted(verdict, TOOK, start(), 0.5);
-                match to {
-                    Some(row) => {
-                        let next = next.unwrap();
-                        assert_eq!(next.state, row[at], "{from:?} {verdict:?}");
-                        assert_eq!(next.due_at.is_some(), next.state.is_due_for_attempts(), "{from:?} {verdict:?}");
-                        assert_eq!(next.reason.is_some(), next.state == NeedsPerson);
-                    }
-                    None => assert_eq!(next.unwrap_err().state, from),
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn every_state_meets_every_act_of_a_person() {
-        // replayed, cancelled, route found, route lost, begun
-        let table = [
-            (Pending, [None, Some(Cancelled), None, Some(NoRoute), Some(Pending)]),
-            (Retrying, [Some(Pending), Some(Cancelled), None, Some(NoRoute), Some(Retrying)]),
-            (Unknown, [Some(Unknown), None, None, Some(NoRoute), Some(Unknown)]),
-            (Delivered, [None, None, None, None, None]),
-            (Refused, [Some(Pending), Some(Cancelled), None, None, None]),
-            (NeedsPerson, [Some(Pending), Some(Cancelled), None, None, None]),
-            (NoRoute, [None, Some(Cancelled), Some(Pending), None, None]),
-            (Cancelled, [Some(Pending), None, None, None, None]),
-        ];
-        for (from, row) in table {
-            let results = [
-                in_state(from).replayed(start()),
-                in_state(from).cancelled(),
-                in_state(from).route_found(start()),
-                in_state(from).route_lost(),
-                in_state(from).begun(),
-            ];
-            for (result, expected) in results.into_iter().zip(row) {
-                assert_eq!(result.ok().map(|d| d.state), expected, "{from:?}");
-            }
-        }
-    }
-
-    #[test]
-    fn an_unclear_outcome_is_never_forgotten() {
-        let unclear = in_state(Unknown);
-        let held = unclear.clone().route_lost().unwrap();
-        assert_eq!(held.route_found(start()).unwrap().state, Unknown);
-        let late = start() + chrono::Duration::hours(80);
-        let given_up = unclear.attempted(&verdicts()[1], TOOK, late, 0.5).unwrap();
-        assert_eq!((given_up.state, given_up.reason), (NeedsPerson, Some(Reason::OutcomeUnknown)));
-        let again = given_up.replayed(late).unwrap();
-        assert_eq!((again.state, again.queued_at, again.failures), (Unknown, late, 0));
-        assert!(again.begun().unwrap().looks_first());
-    }
-
-    #[test]
-    fn an_attempt_that_ended_with_the_process_makes_the_next_one_look_first() {
-        let first = Delivery::queued(true, start()).begun().unwrap();
-        assert!(!first.looks_first());
-        assert!(first.begun().unwrap().looks_first());
-        assert_eq!(Delivery::queued(false, start()).state, NoRoute);
-    }
-
-    #[test]
-    fn a_dead_practice_is_tried_for_72_hours_and_then_a_person_is_asked() {
-        // A small linear congruential sequence: any spread of jitter will do, and the run is the same each time.
-        let mut seed: u32 = 7;
-        for _ in 0..1000 {
-            let mut now = start();
-            let mut delivery = Delivery::queued(true, now);
-            let mut attempts = 0;
-            while delivery.state.is_due_for_attempts() {
-                now = delivery.due_at.unwrap();
-                seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-                let unit = f64::from(seed >> 8) / f64::from(1 << 24);
-                let verdict = Verdict::Retry { after: None, why: Why::Unreachable };
-                delivery = delivery.begun().unwrap().attempted(&verdict, TOOK, now, unit).unwrap();
-                attempts += 1;
-                assert!(attempts < 30);
-            }
-            assert_eq!((delivery.state, delivery.reason), (NeedsPerson, Some(Reason::RetriesExhausted)));
-            let spanned = now - start();
-            assert!(spanned >= chrono::Duration::hours(72) && spanned < chrono::Duration::hours(87), "{spanned}");
-            assert!(attempts >= 11, "{attempts}");
-        }
-    }
-
-    #[test]
-    fn the_72_hours_begin_with_the_first_failure_and_not_with_the_wait_behind_others() {
-        let late = start() + chrono::Duration::hours(100);
-        let failed = Verdict::Retry { after: None, why: Why::Status(503) };
-        let first = Delivery::queued(true, start()).begun().unwrap().attempted(&failed, TOOK, late, 0.5).unwrap();
-        assert_eq!((first.state, first.queued_at, first.failures), (Retrying, late, 1));
-        let second = first.begun().unwrap().attempted(&failed, TOOK, late + chrono::Duration::hours(73), 0.5).unwrap();
-        assert_eq!((second.state, second.reason), (NeedsPerson, Some(Reason::RetriesExhausted)));
-    }
-
-    #[test]
-    fn every_state_and_reason_is_found_by_its_word() {
-        for state in DeliveryState::ALL {
-            assert_eq!(DeliveryState::from_code(state.code()), Some(state));
-        }
-        assert_eq!(DeliveryState::from_code("sent"), None);
-        for reason in Reason::ALL {
-            assert_eq!(Reason::from_code(reason.code()), Some(reason));
-        }
-    }
-}
+mod tests;

@@ -8,6 +8,9 @@ use std::time::Duration;
 pub enum Verdict {
     /// Everything is at the practice, and was read there.
     Delivered { receipts: Vec<Receipt> },
+    /// It was handed to a transport that took it, under this id of the transport's ('' where it did not say). The practice
+    /// answers later; where it has not `within` this time, a person is asked.
+    Sent { message: String, within: Duration },
     /// Not done; trying again may help. `after` is what the practice asked for (`Retry-After`).
     Retry { after: Option<Duration>, why: Why },
     /// The practice said no, and will say no again: stop. `outcome` is what its OperationOutcome said, without
@@ -17,6 +20,25 @@ pub enum Verdict {
     Unknown { why: Why },
     /// Only a person can settle it.
     NeedsPerson { reason: Reason },
+}
+
+impl Verdict {
+    /// The verdict in a word, and why in another ('' where it delivered): for logs and for the row of an attempt.
+    pub fn in_log(&self) -> (&'static str, String) {
+        match self {
+            Verdict::Delivered { .. } => ("delivered", String::new()),
+            Verdict::Sent { .. } => ("sent", String::new()),
+            Verdict::Retry { why, .. } => ("retry", why.code()),
+            Verdict::Refused { why, .. } => ("refused", why.code()),
+            Verdict::Unknown { why } => ("unknown", why.code()),
+            Verdict::NeedsPerson { reason } => ("needs-person", reason.code().to_owned()),
+        }
+    }
+
+    /// Whether it was refused because nobody wants it there any more (410): of a subscriber, to be disabled.
+    pub fn is_gone(&self) -> bool {
+        matches!(self, Verdict::Refused { why: Why::Status(410), .. })
+    }
 }
 
 /// Where one of our records is at the practice.
@@ -55,6 +77,12 @@ pub enum Why {
     TokenEndpointUnusable,
     /// Our own request could not be made; a defect here, not at the practice.
     RequestNotMade,
+    /// MESH has a part of the message only, and will not hand it over: it has to be sent anew.
+    UploadIncomplete,
+    /// MESH does not let us in: our mailbox, password, shared key or certificate is wrong.
+    MeshAccessRefused,
+    /// MESH is not configured here (`[mesh]`).
+    MeshNotConfigured,
 }
 
 impl Why {
@@ -72,6 +100,9 @@ impl Why {
             Why::TokenRefused => "token-refused".into(),
             Why::TokenEndpointUnusable => "token-endpoint-unusable".into(),
             Why::RequestNotMade => "request-not-made".into(),
+            Why::UploadIncomplete => "upload-incomplete".into(),
+            Why::MeshAccessRefused => "mesh-access-refused".into(),
+            Why::MeshNotConfigured => "mesh-not-configured".into(),
         }
     }
 }
@@ -93,6 +124,11 @@ impl fmt::Display for Why {
                 "The practice's SMART configuration names no token endpoint that may be used."
             }
             Why::RequestNotMade => "The request to the practice could not be made.",
+            Why::UploadIncomplete => "MESH has only a part of the message.",
+            Why::MeshAccessRefused => {
+                "MESH does not let this service in: check mailbox, password, keys and certificate."
+            }
+            Why::MeshNotConfigured => "MESH is not configured: set mesh.url, mesh.mailbox and their secrets.",
         };
         f.write_str(said)
     }
@@ -119,11 +155,13 @@ pub enum Reason {
     RetriesExhausted,
     /// The whole retry schedule has passed and it is still not known whether the entry is there.
     OutcomeUnknown,
+    /// It was sent, and the practice's system has not acknowledged it in the time it has for that.
+    AcknowledgementMissing,
 }
 
 impl Reason {
     /// All of them.
-    pub const ALL: [Reason; 9] = [
+    pub const ALL: [Reason; 10] = [
         Reason::PatientNotFound,
         Reason::SeveralPatients,
         Reason::BirthDateDiffers,
@@ -133,6 +171,7 @@ impl Reason {
         Reason::IdentifierNotKept,
         Reason::RetriesExhausted,
         Reason::OutcomeUnknown,
+        Reason::AcknowledgementMissing,
     ];
 
     /// The reason whose [`code`](Self::code) this is.
@@ -152,6 +191,7 @@ impl Reason {
             Reason::IdentifierNotKept => "identifier-not-kept",
             Reason::RetriesExhausted => "retries-exhausted",
             Reason::OutcomeUnknown => "outcome-unknown",
+            Reason::AcknowledgementMissing => "acknowledgement-missing",
         }
     }
 }
@@ -186,6 +226,9 @@ impl fmt::Display for Reason {
             }
             Reason::OutcomeUnknown => {
                 "For 72 hours it could not be learned whether the practice has the entry. Ask the practice, then replay or cancel."
+            }
+            Reason::AcknowledgementMissing => {
+                "The practice's system has not acknowledged the message. Ask the practice whether it came, then replay or cancel."
             }
         })
     }

@@ -1,0 +1,212 @@
+//! What a delivery sends, put together when it is sent: from what is recorded and consented to then.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+use crate::fhir::systems::{NHS_NUMBER, ODS, REFERRAL_REFERENCE};
+use crate::fhir::{Resource, path};
+use crate::pathway::write_back::{Contents, Detail, Logical, Outgoing, PracticeCopy, Record, detail, outgoing};
+use crate::store::{Leased, PersonRow, Sight, Store, Tx};
+
+use super::super::submit::references;
+use super::super::{Error, House, Result};
+use super::corrupt;
+use super::route::{NO_ENDPOINT, NO_IDENTITY, endpoint};
+
+/// A delivery in the hands of a worker, with what is to be sent.
+pub struct Dispatch {
+    pub leased: Leased,
+    /// FHIR base of the practice.
+    pub address: String,
+    pub nhs_number: String,
+    pub birth_date: Option<String>,
+    pub family: Option<String>,
+    /// Empty when consent lets nothing of it leave.
+    pub outgoing: Vec<Outgoing>,
+    /// An earlier attempt was made, so that what it sent may be there.
+    pub look_first: bool,
+}
+
+/// What became of putting a delivery together.
+pub enum Prepared {
+    Ready(Box<Dispatch>),
+    /// It has no way to go any more.
+    Held {
+        leased: Box<Leased>,
+        why: &'static str,
+    },
+}
+
+/// Puts together what a leased delivery sends, from what is recorded and consented to now.
+pub async fn prepare(store: &Store, house: &House, leased: Leased) -> Result<Prepared> {
+    let mut tx = store.read().await?;
+    let person = tx.person(&leased.person).await?.ok_or(Error::NotFound)?;
+    let Some(nhs_number) = person.nhs_number.clone() else {
+        return Ok(Prepared::Held { leased: Box::new(leased), why: NO_IDENTITY });
+    };
+    let Some(address) = endpoint(&mut tx, &leased.practice).await? else {
+        return Ok(Prepared::Held { leased: Box::new(leased), why: NO_ENDPOINT });
+    };
+    let outgoing = contents(&mut tx, house, &leased, &person).await?;
+    let look_first = leased.attempts > 1;
+    let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    Ok(Prepared::Ready(Box::new(Dispatch {
+        address,
+        nhs_number,
+        birth_date: some(&person.birth_date),
+        family: some(&person.family),
+        outgoing,
+        look_first,
+        leased,
+    })))
+}
+
+/// What leaves, as the practice is to file it.
+async fn contents(tx: &mut Tx, house: &House, leased: &Leased, person: &PersonRow) -> Result<Vec<Outgoing>> {
+    let resources = carried(tx, leased).await?;
+    let consents = consents(tx, house, person).await?;
+    let mut patients = BTreeSet::from([format!("Patient/{}", person.id)]);
+    patients.extend(tx.resources_of_person(&person.id, "Patient").await?.iter().map(|p| format!("Patient/{}", p.id)));
+    let Meanings { copies, directory } = meanings(tx, house, &leased.practice, &resources).await?;
+    let organization = organization(tx, house).await?;
+    let author = match logical(tx, house, &leased.author).await? {
+        Some(author) => author,
+        None => organization.clone(),
+    };
+    let records: Vec<Record<'_>> = resources
+        .iter()
+        .map(|(resource, version)| Record { resource, version: u64::try_from(*version).unwrap_or(1) })
+        .collect();
+    Ok(outgoing(&Contents {
+        delivery_id: &leased.id,
+        recorded: leased.created_at.time(),
+        records: &records,
+        person: &patients,
+        copies: &copies,
+        directory: &directory,
+        author: &author,
+        organization: &organization,
+        detail: detail(&consents),
+    }))
+}
+
+/// The resources a delivery carries, each in the version that caused it, less what the practice has already.
+async fn carried(tx: &mut Tx, leased: &Leased) -> Result<Vec<(Resource, i64)>> {
+    let mut resources = Vec::new();
+    for item in leased.items()? {
+        let key = format!("{}/{}", item.kind, item.id);
+        let held = tx.practice_copy(&leased.practice, &key).await?;
+        if held.is_some_and(|copy| copy.our_version >= item.version) {
+            // A later version is there already: an older one must not replace it.
+            continue;
+        }
+        let current = tx.resource(&item.kind, &item.id, &Sight::Everything).await?;
+        if current.is_none_or(|current| current.person != leased.person) {
+            return Err(corrupt(leased, "it carries something that is not this person's"));
+        }
+        let row = tx.version(&item.kind, &item.id, item.version, &Sight::Everything).await?.ok_or(Error::NotFound)?;
+        let value = serde_json::from_str(&row.body).map_err(|e| corrupt(leased, &e.to_string()))?;
+        resources.push((Resource::from_value(value)?, item.version));
+    }
+    Ok(resources)
+}
+
+/// What the references in a write-back mean to the practice, by our reference.
+#[derive(Default)]
+struct Meanings {
+    /// What it holds of ours.
+    copies: BTreeMap<String, PracticeCopy>,
+    /// Staff, organisations, places and referrals.
+    directory: BTreeMap<String, Logical>,
+}
+
+async fn meanings(tx: &mut Tx, house: &House, practice: &str, resources: &[(Resource, i64)]) -> Result<Meanings> {
+    let mut found = Meanings::default();
+    for (resource, _) in resources {
+        let mut keys = vec![resource.reference()];
+        keys.extend(references(resource).into_iter().map(|(reference, _)| reference));
+        for key in keys {
+            if let Some(copy) = tx.practice_copy(practice, &key).await? {
+                let version = (!copy.practice_version.is_empty()).then_some(copy.practice_version);
+                found.copies.insert(key.clone(), PracticeCopy { reference: copy.practice_reference, version });
+            }
+            if let Some(logical) = logical(tx, house, &key).await? {
+                found.directory.insert(key, logical);
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Live Well itself, as a practice is told of it.
+async fn organization(tx: &mut Tx, house: &House) -> Result<Logical> {
+    let known = tx.directory_organization(&house.organization()).await?;
+    Ok(Logical {
+        kind: "Organization".to_owned(),
+        identifier: Some((ODS.to_owned(), house.organization())),
+        display: known.and_then(|o| o.text("name").map(str::to_owned)),
+    })
+}
+
+/// What decides how much leaves: every Consent that Live Well recorded, and those of others that deny. A permission that
+/// somebody else says they have is none.
+async fn consents(tx: &mut Tx, house: &House, person: &PersonRow) -> Result<Vec<Resource>> {
+    let mut consents = Vec::new();
+    for stored in tx.resources_of_person(&person.id, "Consent").await? {
+        let consent = stored.resource()?;
+        if stored.sender == house.organization() || detail(std::slice::from_ref(&consent)) == Detail::CodedOnly {
+            consents.push(consent);
+        }
+    }
+    Ok(consents)
+}
+
+/// What a reference of ours means to a practice that has none of our resources: an identifier and a name.
+async fn logical(tx: &mut Tx, house: &House, reference: &str) -> Result<Option<Logical>> {
+    let Some((kind, id)) = house.local(reference) else { return Ok(None) };
+    if kind == "ServiceRequest" {
+        let identifier = tx.referral(id).await?.map(|r| (REFERRAL_REFERENCE.to_owned(), r.reference));
+        return Ok(Some(Logical { kind: kind.to_owned(), display: None, identifier }));
+    }
+    if !matches!(
+        kind,
+        "PractitionerRole" | "Practitioner" | "Organization" | "Location" | "HealthcareService" | "CareTeam"
+    ) {
+        return Ok(None);
+    }
+    let Some(resource) = tx.directory_resource(kind, id).await? else { return Ok(None) };
+    let mut display = name_of(&resource);
+    if kind == "PractitionerRole"
+        && let Some(id) = resource.text("practitioner.reference").and_then(|r| r.strip_prefix("Practitioner/"))
+        && let Some(practitioner) = tx.directory_resource("Practitioner", id).await?
+    {
+        let role = resource.text("code.coding.display").or_else(|| resource.text("code.text")).map(str::to_lowercase);
+        display = name_of(&practitioner).map(|name| match role {
+            Some(role) => format!("{name}, {role}"),
+            None => name,
+        });
+    }
+    Ok(Some(Logical { kind: kind.to_owned(), identifier: first_identifier(&resource), display }))
+}
+
+fn name_of(resource: &Resource) -> Option<String> {
+    if let Some(Value::String(name)) = resource.value().get("name") {
+        return Some(name.clone());
+    }
+    let name = *resource.all("name").first()?;
+    if let Some(text) = path::text(name, "text") {
+        return Some(text.to_owned());
+    }
+    let given = path::text(name, "given").unwrap_or_default();
+    let family = path::text(name, "family").unwrap_or_default();
+    Some(format!("{given} {family}").trim().to_owned()).filter(|n| !n.is_empty())
+}
+
+fn first_identifier(resource: &Resource) -> Option<(String, String)> {
+    resource
+        .all("identifier")
+        .into_iter()
+        .filter(|i| path::text(i, "system") != Some(NHS_NUMBER))
+        .find_map(|i| Some((path::text(i, "system")?.to_owned(), path::text(i, "value")?.to_owned())))
+}

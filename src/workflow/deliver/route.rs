@@ -1,0 +1,157 @@
+//! Which practice hears of what was recorded, and the way there. What has none waits, and somebody is asked for it.
+
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+
+use crate::pathway::delivery::Delivery;
+use crate::store::{At, DeliveryItem, NewDelivery, PersonRow, Store, Tx};
+
+use super::super::{Actor, House, Result, Unit, tasks};
+
+/// Waits for an Endpoint of the practice.
+pub(super) const NO_ENDPOINT: &str = "no-endpoint";
+/// Waits for someone to say which practice the person has.
+pub(super) const NO_PRACTICE: &str = "no-practice";
+/// Waits for the person's identity to be settled.
+pub(super) const NO_IDENTITY: &str = "no-identity";
+
+/// Queues what was recorded for the practice whose record hears of it. Without one, or without a way there, it is held
+/// and a co-ordinator is asked: nothing is dropped.
+pub(in crate::workflow) async fn queue(
+    unit: &mut Unit<'_>,
+    person: &str,
+    referral: &str,
+    items: Vec<DeliveryItem>,
+) -> Result<()> {
+    unit.hold_person(person).await?;
+    let Some(person) = unit.tx.person(person).await? else { return Ok(()) };
+    let practice = practice_of(unit, &person, referral).await?;
+    let why = waits_for(unit, &person, &practice).await?;
+    let delivery = Delivery::queued(why.is_empty(), unit.now);
+    unit.tx
+        .insert_delivery(&NewDelivery {
+            id: Unit::new_id(),
+            practice: practice.clone(),
+            person: person.id.clone(),
+            referral: referral.to_owned(),
+            items,
+            author: unit.actor.staff.as_ref().map(|s| s.reference.clone()).unwrap_or_default(),
+            state: delivery.state.code(),
+            why,
+            due_at: delivery.due_at.map_or(At::NEVER, At::from),
+            created_at: unit.now.into(),
+        })
+        .await?;
+    ask(unit, why, &person, &practice, referral).await
+}
+
+/// What a delivery about a person to a practice has to wait for; '' for nothing.
+async fn waits_for(unit: &mut Unit<'_>, person: &PersonRow, practice: &str) -> Result<&'static str> {
+    Ok(if person.nhs_number.is_none() {
+        NO_IDENTITY
+    } else if practice.is_empty() {
+        NO_PRACTICE
+    } else if has_no_route(unit, practice).await? {
+        NO_ENDPOINT
+    } else {
+        ""
+    })
+}
+
+/// Asks a co-ordinator for what is waited for, once while such a Task is open.
+pub(super) async fn ask(
+    unit: &mut Unit<'_>,
+    why: &str,
+    person: &PersonRow,
+    practice: &str,
+    referral: &str,
+) -> Result<()> {
+    match why {
+        NO_PRACTICE if !unit.tx.has_open_task_for_person(&person.id, "find-practice").await? => {
+            tasks::for_co_ordinator(unit, "find-practice", person, "", referral).await
+        }
+        NO_ENDPOINT if !unit.tx.has_open_task_for_practice(practice, "no-route").await? => {
+            let nobody = PersonRow { id: String::new(), ..person.clone() };
+            tasks::for_co_ordinator(unit, "no-route", &nobody, practice, "").await
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether there is no way to a practice. Looked at again once nobody can be loading one.
+async fn has_no_route(unit: &mut Unit<'_>, practice: &str) -> Result<bool> {
+    if endpoint(&mut unit.tx, practice).await?.is_some() {
+        return Ok(false);
+    }
+    unit.hold_practice(practice).await?;
+    Ok(endpoint(&mut unit.tx, practice).await?.is_none())
+}
+
+/// The registered practice, else the practice that sent the referral.
+async fn practice_of(unit: &mut Unit<'_>, person: &PersonRow, referral: &str) -> Result<String> {
+    if !person.practice.is_empty() {
+        return Ok(person.practice.clone());
+    }
+    Ok(unit.tx.referral(referral).await?.map(|r| r.practice).unwrap_or_default())
+}
+
+/// The FHIR base of a practice: the address of an active Endpoint that its Organization names.
+pub(in crate::workflow) async fn endpoint(tx: &mut Tx, practice: &str) -> Result<Option<String>> {
+    let Some(organization) = tx.directory_organization(practice).await? else { return Ok(None) };
+    for reference in organization.all("endpoint.reference").into_iter().filter_map(Value::as_str) {
+        let Some(id) = reference.strip_prefix("Endpoint/") else { continue };
+        if let Some(endpoint) = tx.directory_resource("Endpoint", id).await?
+            && endpoint.text("status") == Some("active")
+            && endpoint.text("connectionType.code") == Some("hl7-fhir-rest")
+        {
+            return Ok(endpoint.text("address").map(|address| address.trim_end_matches('/').to_owned()));
+        }
+    }
+    Ok(None)
+}
+
+/// More is known of a person now: what waited for that goes, or waits for the next thing.
+pub(in crate::workflow) async fn identity_is_settled(unit: &mut Unit<'_>, person: &PersonRow) -> Result<()> {
+    for waiting in unit.tx.waiting_deliveries("", &person.id).await? {
+        let practice = practice_of(unit, person, &waiting.referral).await?;
+        match waits_for(unit, person, &practice).await? {
+            "" => unit.tx.release_delivery(&waiting.id, &practice, unit.now.into()).await?,
+            why => {
+                unit.tx.hold_delivery(&waiting.id, &practice, why).await?;
+                ask(unit, why, person, &practice, &waiting.referral).await?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Looks again for ways to practices that deliveries wait for: an Endpoint may have come by any door.
+pub async fn look_for_routes(store: &Store, house: &House, now: DateTime<Utc>) -> Result<()> {
+    let mut tx = store.read().await?;
+    let mut found = Vec::new();
+    for practice in tx.practices_waited_for(NO_ENDPOINT).await? {
+        if endpoint(&mut tx, &practice).await?.is_some() {
+            found.push(practice);
+        }
+    }
+    drop(tx);
+    let actor = Actor::service(&house.organization());
+    for practice in found {
+        let mut unit = Unit::begin(store, house, &actor, now, "routes").await?;
+        route_is_known(&mut unit, &practice).await?;
+        unit.commit().await?;
+    }
+    Ok(())
+}
+
+/// A practice's Endpoint is in the directory now: what waited for it goes.
+pub(in crate::workflow) async fn route_is_known(unit: &mut Unit<'_>, practice: &str) -> Result<()> {
+    if endpoint(&mut unit.tx, practice).await?.is_none() {
+        return Ok(());
+    }
+    unit.hold_practice(practice).await?;
+    for waiting in unit.tx.waiting_deliveries(practice, "").await?.into_iter().filter(|w| w.why == NO_ENDPOINT) {
+        unit.tx.release_delivery(&waiting.id, practice, unit.now.into()).await?;
+    }
+    Ok(())
+}

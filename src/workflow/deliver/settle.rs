@@ -1,0 +1,142 @@
+//! A delivery in the hands of a worker: leased, and settled when the practice has answered.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
+use crate::pathway::delivery::{Delivery, DeliveryState, Reason, Verdict};
+use crate::pathway::write_back::Outgoing;
+use crate::store::{At, AttemptRow, DeliveryRow, Leased, PracticeCopyRow, Store};
+
+use super::super::{Actor, House, Result, Unit, tasks};
+use super::corrupt;
+use super::route::ask;
+
+/// Takes up to `limit` deliveries that are due, each for `lease` at most.
+pub async fn lease(store: &Store, now: DateTime<Utc>, lease: chrono::Duration, limit: i64) -> Result<Vec<Leased>> {
+    let mut tx = store.write().await?;
+    let leased = tx.lease_deliveries(now.into(), (now + lease).into(), limit).await?;
+    tx.commit().await?;
+    Ok(leased)
+}
+/// How an attempt ended.
+pub struct Attempted<'a> {
+    pub verdict: &'a Verdict,
+    pub at: DateTime<Utc>,
+    pub took: Duration,
+    /// A uniform number from 0 to 1, for the jitter of the next attempt.
+    pub random: f64,
+}
+
+/// Writes down what an attempt came to, and what follows from it. False when the lease was lost meanwhile: another
+/// worker has it then, and nothing is written.
+pub async fn settle(
+    store: &Store,
+    house: &House,
+    actor: &Actor,
+    now: DateTime<Utc>,
+    leased: &Leased,
+    sent: &[Outgoing],
+    attempted: &Attempted<'_>,
+) -> Result<bool> {
+    let mut unit = Unit::begin(store, house, actor, now, &leased.id).await?;
+    let after = delivery_of(leased)?
+        .attempted(attempted.verdict, attempted.took, now, attempted.random)
+        .map_err(|e| corrupt(leased, &e.to_string()))?;
+    let (name, why) = attempted.verdict.in_log();
+    let answer = match attempted.verdict {
+        Verdict::Refused { outcome, .. } => outcome.clone().unwrap_or_default(),
+        _ => String::new(),
+    };
+    let why = after.reason.map_or(why, |reason| reason.code().to_owned());
+    if !unit.tx.settle_delivery(&row_after(leased, &after, &why, now)).await? {
+        return Ok(false);
+    }
+    unit.tx
+        .insert_attempt(&AttemptRow {
+            delivery: leased.id.clone(),
+            number: leased.attempts,
+            at: attempted.at.into(),
+            duration_ms: i64::try_from(attempted.took.as_millis()).unwrap_or(i64::MAX),
+            verdict: name.to_owned(),
+            why: why.clone(),
+            answer,
+        })
+        .await?;
+    if let Verdict::Delivered { receipts } = attempted.verdict {
+        for receipt in receipts {
+            let our_version =
+                sent.iter().find(|o| o.key == receipt.key).map_or(0, |o| i64::try_from(o.version).unwrap_or(0));
+            unit.tx
+                .put_practice_copy(&PracticeCopyRow {
+                    practice: leased.practice.clone(),
+                    record: receipt.key.clone(),
+                    practice_reference: receipt.practice_reference.clone(),
+                    practice_version: receipt.practice_version.clone().unwrap_or_default(),
+                    our_version,
+                })
+                .await?;
+        }
+    }
+    if matches!(after.state, DeliveryState::NeedsPerson | DeliveryState::Refused)
+        && let Some(person) = unit.tx.person(&leased.person).await?
+        && !unit.tx.has_open_task_for_person(&person.id, "delivery-failed").await?
+    {
+        tasks::for_co_ordinator(&mut unit, "delivery-failed", &person, &leased.practice, &leased.referral).await?;
+    }
+    unit.audit(
+        &format!("delivery {}", after.state.code()),
+        &format!("Organization/{}", leased.practice),
+        &leased.person,
+    );
+    unit.commit().await?;
+    Ok(true)
+}
+
+/// Holds a leased delivery that has no way to go any more, and asks for one. That an outcome was unclear is kept.
+pub async fn hold(store: &Store, house: &House, now: DateTime<Utc>, leased: &Leased, why: &str) -> Result<()> {
+    let after = delivery_of(leased)?.route_lost().map_err(|e| corrupt(leased, &e.to_string()))?;
+    let actor = Actor::service(&house.organization());
+    let mut unit = Unit::begin(store, house, &actor, now, &leased.id).await?;
+    if unit.tx.settle_delivery(&row_after(leased, &after, why, now)).await?
+        && let Some(person) = unit.tx.person(&leased.person).await?
+    {
+        ask(&mut unit, why, &person, &leased.practice, &leased.referral).await?;
+    }
+    unit.commit().await?;
+    Ok(())
+}
+
+/// Ends a leased delivery of which nothing may leave: consent forbids it, or the practice has it all already.
+pub async fn nothing_to_send(store: &Store, now: DateTime<Utc>, leased: &Leased) -> Result<()> {
+    let delivery = Delivery { state: DeliveryState::Pending, ..delivery_of(leased)? };
+    let after = delivery.cancelled().map_err(|e| corrupt(leased, &e.to_string()))?;
+    let mut tx = store.write().await?;
+    tx.settle_delivery(&row_after(leased, &after, "nothing-to-send", now)).await?;
+    Ok(tx.commit().await?)
+}
+
+fn delivery_of(row: &DeliveryRow) -> Result<Delivery> {
+    let state = DeliveryState::from_code(&row.state).ok_or_else(|| corrupt(row, "its state is unknown"))?;
+    Ok(Delivery {
+        state,
+        attempts: u32::try_from(row.attempts).unwrap_or(u32::MAX),
+        failures: u32::try_from(row.failures).unwrap_or(u32::MAX),
+        queued_at: row.queued_at.time(),
+        due_at: Some(row.due_at.time()),
+        reason: (row.why == Reason::OutcomeUnknown.code()).then_some(Reason::OutcomeUnknown),
+    })
+}
+
+fn row_after(leased: &Leased, after: &Delivery, why: &str, now: DateTime<Utc>) -> Leased {
+    let settled = after.due_at.is_none() && after.state != DeliveryState::NoRoute;
+    Leased {
+        state: after.state.code().to_owned(),
+        why: why.to_owned(),
+        failures: i64::from(after.failures),
+        queued_at: after.queued_at.into(),
+        due_at: after.due_at.map_or(At::NEVER, At::from),
+        settled_at: settled.then(|| now.into()),
+        ..leased.clone()
+    }
+}
