@@ -13,10 +13,10 @@ use tokio_util::task::TaskTracker;
 
 use crate::api::edge::{self, EdgeSettings};
 use crate::api::serve::{self, ServeSettings};
-use crate::api::{self, Claims, Doors, PageSeal};
+use crate::api::{self, Doors, PageSeal, ProfileChecks};
 use crate::auth::role::RoleMap;
 use crate::auth::tokens::TokenEndpoint;
-use crate::config::{self, Config, NhsNumberPolicy, PamCutOffs, ProfileMode};
+use crate::config::{self, Config, NhsNumberPolicy, PamCutOffs};
 use crate::fhir::check::Profiles;
 use crate::fhir::codec::{Limits, read_json, read_xml};
 use crate::fhir::codes::CodeTable;
@@ -183,7 +183,7 @@ pub async fn start(config: &Config, clock: Clock, listener: TcpListener) -> Resu
             audience: format!("{}/oauth/token", house.base_url),
             lifetime: chrono::Duration::seconds(i64::try_from(config.auth.token_seconds).unwrap_or(300)),
         },
-        profiles: claims(config)?,
+        profiles: profile_checks(config)?,
         roles: roles(config)?,
         limits: limits(config),
         jwks,
@@ -199,8 +199,8 @@ pub async fn start(config: &Config, clock: Clock, listener: TcpListener) -> Resu
     Ok(Running { address, store, house, stop, served, work })
 }
 
-/// The profiles a resource may claim: the embedded ones, and every definition in the profiles folder.
-pub fn claims(config: &Config) -> Result<Claims, StartError> {
+/// What resources are checked against: the embedded definitions, and every one in the profiles folder.
+pub fn profile_checks(config: &Config) -> Result<ProfileChecks, StartError> {
     let mut definitions = profiles::resources();
     for path in config.profiles.dir.as_deref().map(json_files).transpose()?.unwrap_or_default() {
         let said = |why: &dyn std::fmt::Display| StartError::Profiles(format!("{}: {why}", path.display()));
@@ -209,8 +209,13 @@ pub fn claims(config: &Config) -> Result<Claims, StartError> {
             definitions.push(resource);
         }
     }
-    let enforced = config.profiles.mode == ProfileMode::Enforce;
-    Ok(Claims { known: Profiles::from_resources(definitions), enforced })
+    let known = Profiles::from_resources(definitions);
+    let named = config.profiles.types.values().flatten();
+    if let Some(unknown) = named.into_iter().find(|canonical| !known.knows(canonical)) {
+        let why = format!("profiles.types names {unknown}, which is neither built in nor in profiles.dir.");
+        return Err(StartError::Profiles(why));
+    }
+    Ok(ProfileChecks::new(known, config.profiles.clone()))
 }
 
 /// The JSON files of a folder and the folders in it.

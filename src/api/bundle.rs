@@ -17,7 +17,7 @@ use crate::workflow::{self, Entry, Method, Submission, response_bundle, retrying
 
 /// `POST /fhir` (<https://hl7.org/fhir/R4/http.html#transaction>).
 pub(super) async fn transaction(Extract(doors): Extract<State>, call: Call, body: Bytes) -> Result<Response, Error> {
-    let (bundle, _) = read(&call.headers, &body, &doors)?;
+    let (bundle, _) = read(&call, &body)?;
     if bundle.kind() != "Bundle" {
         let text = "The base URL takes a Bundle. Send a single resource to the URL of its type.";
         return Err(refused(IssueCode::Invalid, "resourceType", text));

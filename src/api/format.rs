@@ -8,9 +8,9 @@ use axum::response::Response;
 use serde_json::Value;
 
 use super::error::Error;
-use super::state::Doors;
+use super::state::Call;
 use crate::fhir::codec::{read_json, read_xml, write_json, write_xml};
-use crate::fhir::{Invalid, InvalidKind, Issue, Resource, Severity, check};
+use crate::fhir::{Invalid, InvalidKind, Issue, Resource, check};
 
 /// How an answer is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -129,12 +129,23 @@ pub(super) async fn refusals_as_wanted(request: Request, next: Next) -> Response
     }
 }
 
-/// Reads a body as a resource and checks it against base R4, then against the profiles that it claims. Every issue names
-/// its element. What a profile only warns of, and what it refuses where profiles are not enforced, comes back beside the
-/// resource.
-pub(super) fn read(headers: &HeaderMap, body: &[u8], doors: &Doors) -> Result<(Resource, Vec<Issue>), Error> {
-    let limits = &doors.limits;
-    let sent = headers.get(header::CONTENT_TYPE).map(|v| v.to_str().unwrap_or_default());
+/// Reads a body as a resource and checks it against base R4, then against its profiles. Every issue names its element.
+/// What a profile only warns of, and what it refuses where its mode is not to reject, comes back beside the resource.
+pub(super) fn read(call: &Call, body: &[u8]) -> Result<(Resource, Vec<Issue>), Error> {
+    let limits = &call.doors.limits;
+    let resource = parse(call, body)?;
+    let issues = check::check(&resource, limits.issues);
+    if !issues.is_empty() {
+        return Err(Invalid { issues, kind: InvalidKind::Malformed }.into());
+    }
+    let warnings = call.doors.profiles.judge(&resource, &call.caller.organization, limits.issues)?;
+    Ok((resource, warnings))
+}
+
+/// Reads a body as a resource, in the format that its Content-Type says; it may still be no valid R4.
+pub(super) fn parse(call: &Call, body: &[u8]) -> Result<Resource, Error> {
+    let limits = &call.doors.limits;
+    let sent = call.headers.get(header::CONTENT_TYPE).map(|v| v.to_str().unwrap_or_default());
     let xml = match sent {
         None => false,
         Some(text) => media(text).ok_or_else(|| {
@@ -143,15 +154,5 @@ pub(super) fn read(headers: &HeaderMap, body: &[u8], doors: &Doors) -> Result<(R
             )
         })?,
     };
-    let resource = if xml { read_xml(body, limits)? } else { read_json(body, limits)? };
-    let issues = check::check(&resource, limits.issues);
-    if !issues.is_empty() {
-        return Err(Invalid { issues, kind: InvalidKind::Malformed }.into());
-    }
-    let mut issues = doors.profiles.check(&resource, limits.issues);
-    if doors.profiles.enforced && issues.iter().any(|issue| issue.severity == Severity::Error) {
-        return Err(Invalid { issues, kind: InvalidKind::Unprocessable }.into());
-    }
-    issues.iter_mut().for_each(|issue| issue.severity = Severity::Warning);
-    Ok((resource, issues))
+    Ok(if xml { read_xml(body, limits)? } else { read_json(body, limits)? })
 }

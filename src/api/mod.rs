@@ -9,6 +9,7 @@ mod health;
 mod metadata;
 mod oauth;
 mod page;
+mod profiles;
 mod resources;
 mod search;
 pub mod serve;
@@ -23,7 +24,8 @@ use axum::middleware;
 use axum::routing::{any, get, post};
 
 pub use page::PageSeal;
-pub use state::{Claims, Doors, State};
+pub use profiles::ProfileChecks;
+pub use state::{Doors, State};
 
 use error::Error;
 

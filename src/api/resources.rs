@@ -27,7 +27,7 @@ pub(super) async fn create(
 ) -> Result<Response, Error> {
     served(&kind)?;
     call.may(&kind, Interaction::Create)?;
-    let (mut resource, warnings) = read(&call.headers, &body, &doors)?;
+    let (mut resource, warnings) = read(&call, &body)?;
     of_type(&resource, &kind)?;
     resource.map_mut().shift_remove("id");
     let entry = Entry {
@@ -62,7 +62,7 @@ pub(super) async fn update(
 ) -> Result<Response, Error> {
     served(&kind)?;
     call.may(&kind, Interaction::Update)?;
-    let (resource, warnings) = read(&call.headers, &body, &doors)?;
+    let (resource, warnings) = read(&call, &body)?;
     of_type(&resource, &kind)?;
     if resource.id() != Some(id.as_str()) {
         return Err(Invalid::malformed(Issue::error(

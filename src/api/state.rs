@@ -13,15 +13,14 @@ use super::edge::RequestIds;
 use super::error::Error;
 use super::format::Format;
 use super::page::PageSeal;
+use super::profiles::ProfileChecks;
 use crate::auth::acting;
 use crate::auth::admit::admit;
 use crate::auth::caller::{Caller, Standing};
 use crate::auth::role::RoleMap;
 use crate::auth::scope::Interaction;
 use crate::auth::tokens::TokenEndpoint;
-use crate::fhir::check::Profiles;
 use crate::fhir::codec::Limits;
-use crate::fhir::{Issue, Resource};
 use crate::store::Store;
 use crate::time::Clock;
 use crate::workflow::{Actor, House, Staff};
@@ -31,7 +30,7 @@ pub struct Doors {
     pub store: Store,
     pub house: Arc<House>,
     pub tokens: TokenEndpoint,
-    pub profiles: Claims,
+    pub profiles: ProfileChecks,
     pub clock: Clock,
     pub roles: RoleMap,
     pub limits: Limits,
@@ -42,39 +41,6 @@ pub struct Doors {
     pub wake: Arc<Notify>,
     /// Held connections and settings that `/readyz` and `/metrics` report.
     pub started_at: DateTime<Utc>,
-}
-
-/// The profiles that a resource may claim (`meta.profile`), and whether what breaks one is refused.
-pub struct Claims {
-    pub known: Profiles,
-    pub enforced: bool,
-}
-
-impl Claims {
-    /// What a resource, or a resource in a Bundle, breaks of the profiles it claims. Profiles nobody here knows say nothing.
-    pub(super) fn check(&self, resource: &Resource, max: usize) -> Vec<Issue> {
-        let mut issues = Vec::new();
-        self.one(resource, None, max, &mut issues);
-        let entries = resource.value().get("entry").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-        for (at, entry) in entries.iter().enumerate().filter(|_| resource.kind() == "Bundle") {
-            if let Some(Ok(inner)) = entry.get("resource").map(|inner| Resource::from_value(inner.clone())) {
-                self.one(&inner, Some(&format!("Bundle.entry[{at}].resource")), max, &mut issues);
-            }
-        }
-        issues
-    }
-
-    fn one(&self, resource: &Resource, place: Option<&str>, max: usize, issues: &mut Vec<Issue>) {
-        for claimed in resource.all("meta.profile").into_iter().filter_map(Value::as_str) {
-            if issues.len() < max && self.known.knows(claimed) {
-                let found = self.known.check(claimed, resource, max - issues.len());
-                issues.extend(found.into_iter().map(|issue| match place {
-                    Some(place) => issue.under(place),
-                    None => issue,
-                }));
-            }
-        }
-    }
 }
 
 /// State of the router.

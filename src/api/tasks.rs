@@ -18,7 +18,7 @@ use crate::workflow::{self, Completion, Work, retrying};
 /// `POST /fhir/Task/$claim-next`.
 pub(super) async fn claim_next(Extract(doors): Extract<State>, call: Call, body: Bytes) -> Result<Response, Error> {
     call.may("Task", Interaction::Update)?;
-    let parameters = parameters(&call, &doors, &body)?;
+    let parameters = parameters(&call, &body)?;
     let role = parameters.code("role")?.ok_or_else(|| missing("role", "valueCode, for example health-coach"))?;
     let work = Work {
         role,
@@ -72,7 +72,7 @@ pub(super) async fn complete(
     body: Bytes,
 ) -> Result<Response, Error> {
     call.may("Task", Interaction::Update)?;
-    let parameters = parameters(&call, &doors, &body)?;
+    let parameters = parameters(&call, &body)?;
     let outcome = parameters.code("outcome")?.ok_or_else(|| missing("outcome", "valueCode, an outcome of the step"))?;
     let completion = Completion { outcome, outputs: parameters.references("output")?, note: parameters.text("note") };
     let version = if_match(&call)?;
@@ -97,8 +97,8 @@ pub(super) async fn status(
 /// The Parameters that an operation was sent.
 struct Sent(Vec<Value>);
 
-fn parameters(call: &Call, doors: &State, body: &[u8]) -> Result<Sent, Error> {
-    let (resource, _) = read(&call.headers, body, doors)?;
+fn parameters(call: &Call, body: &[u8]) -> Result<Sent, Error> {
+    let (resource, _) = read(call, body)?;
     if resource.kind() != "Parameters" {
         let text = "This operation takes a Parameters resource.";
         return Err(Invalid::malformed(Issue::error(IssueCode::Invalid, "resourceType", text)).into());

@@ -61,7 +61,7 @@ impl Report {
 }
 
 fn profiles(config: &Config, report: &mut Report) {
-    if let Err(why) = app::claims(config) {
+    if let Err(why) = app::profile_checks(config) {
         return report.wrong(why);
     }
     let house = match app::house(config, String::new()) {

@@ -68,10 +68,10 @@ fn overlay(config: &Config, name: &str, value: String) -> Result<Config, String>
         let sections: Vec<_> = table.keys().map(String::as_str).collect();
         return Err(format!("there is no section `{section}`; the sections are {}", sections.join(", ")));
     };
-    if let Some(ods) = practice(&section, &key) {
+    if let Some((ods, own)) = practice(&section, &key) {
         let practices = section_table.entry("practice").or_insert_with(|| Table::new().into());
         if let Value::Table(practices) = practices {
-            practices.insert(ods.to_owned(), Table::from_iter([("client_id".to_owned(), value.into())]).into());
+            practices.insert(ods.to_owned(), Table::from_iter([(own.to_owned(), value.into())]).into());
         }
     } else {
         let value = like(section_table.get(&key), value).map_err(|what| format!("{section}.{key} is {what}"))?;
@@ -91,9 +91,11 @@ fn address(name: &str) -> Result<(String, String), String> {
     }
 }
 
-/// The ODS code in `DELIVERY_PRACTICE_<ODS>_CLIENT_ID`.
-fn practice<'k>(section: &str, key: &'k str) -> Option<&'k str> {
-    key.strip_prefix("PRACTICE_")?.strip_suffix("_CLIENT_ID").filter(|ods| section == "delivery" && !ods.is_empty())
+/// The ODS code and the key in `DELIVERY_PRACTICE_<ODS>_CLIENT_ID` and `PROFILES_PRACTICE_<ODS>_MODE`.
+fn practice<'k>(section: &str, key: &'k str) -> Option<(&'k str, &'static str)> {
+    const KEYS: [(&str, &str, &str); 2] = [("delivery", "_CLIENT_ID", "client_id"), ("profiles", "_MODE", "mode")];
+    let (_, suffix, own) = KEYS.into_iter().find(|(of, ..)| *of == section)?;
+    key.strip_prefix("PRACTICE_")?.strip_suffix(suffix).filter(|ods| !ods.is_empty()).map(|ods| (ods, own))
 }
 
 /// `text` as a value of the kind that `present` is; keys without a default are text.
@@ -119,7 +121,7 @@ fn said(error: &toml::de::Error) -> String {
 mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
 
-    use super::super::{LogFormat, NhsNumberPolicy};
+    use super::super::{LogFormat, NhsNumberPolicy, ProfileMode};
     use super::*;
 
     fn load(file: Option<&str>, env: &[(&str, &str)]) -> Result<Config, ConfigError> {
@@ -176,6 +178,15 @@ mod tests {
         assert_eq!(config.delivery.client_id("TESTA"), "one");
         assert_eq!(config.delivery.client_id("TESTB"), "two");
         assert_eq!(config.delivery.client_id("TESTC"), "livewell");
+    }
+
+    #[test]
+    fn a_practice_has_its_own_profile_mode_and_the_older_words_for_it_still_count() {
+        let file = "[profiles]\nmode = 'enforce'\n[profiles.practice.TESTA]\nmode = 'flag'";
+        let config = load(Some(file), &[("LIVEWELL_PROFILES_PRACTICE_TESTB_MODE", "off")]).unwrap();
+        let modes = ["TESTA", "TESTB", "TESTC"].map(|ods| config.profiles.mode_for(ods));
+        assert_eq!(modes, [ProfileMode::Warn, ProfileMode::Off, ProfileMode::Reject]);
+        assert!(error(Some("[profiles]\nmode = 'strict'"), &[]).contains("strict"));
     }
 
     #[test]

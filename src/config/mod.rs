@@ -148,19 +148,47 @@ pub struct Profiles {
     /// ones alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dir: Option<PathBuf>,
-    /// What becomes of a resource that is valid R4 but breaks a profile that it claims. Default `flag`.
+    /// What becomes of a resource that is valid R4 but breaks a profile it is checked against. Default `warn`.
+    pub mode: ProfileMode,
+    /// `[profiles.types]`: the profiles that resources of a type are checked against, by their canonicals, beside those
+    /// that they claim in `meta.profile`. Default: ours of each type that has one for all its resources
+    /// (`CarePlan`, `Consent`, `Goal`, `Patient`, `ServiceRequest`). An empty list: none. A type that is not named keeps
+    /// its default.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub types: BTreeMap<String, Vec<String>>,
+    /// `[profiles.practice.<ODS>]`: what differs for what one practice sends, by its ODS code.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub practice: BTreeMap<String, PracticeProfiles>,
+}
+
+/// `[profiles.practice.<ODS>]`.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct PracticeProfiles {
+    /// As `profiles.mode`, for what this practice sends.
     pub mode: ProfileMode,
 }
 
-/// What becomes of a resource that breaks a profile that it claims.
+/// What becomes of a resource that breaks a profile.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ProfileMode {
-    /// Accepted; the answer says what is wrong as warnings.
+    /// Refused with 422. Earlier releases called it `enforce`.
+    #[serde(alias = "enforce")]
+    Reject,
+    /// Accepted; the answer says what is wrong as warnings. Earlier releases called it `flag`.
     #[default]
-    Flag,
-    /// Refused with 422.
-    Enforce,
+    #[serde(alias = "flag")]
+    Warn,
+    /// Not looked at.
+    Off,
+}
+
+impl Profiles {
+    /// What becomes of a resource that a practice (ODS) sent and that breaks a profile.
+    pub fn mode_for(&self, ods: &str) -> ProfileMode {
+        self.practice.get(ods).map_or(self.mode, |practice| practice.mode)
+    }
 }
 
 /// `[limits]`: how big a request may be. Over it the answer is 413 or 422 and says the limit.

@@ -1,6 +1,7 @@
 //! Whether the settings make sense: a sentence for each that does not.
 
-use super::{Config, Http};
+use super::{Config, Http, Profiles};
+use crate::fhir::check::is_resource_type;
 use crate::telemetry;
 
 impl Config {
@@ -25,6 +26,7 @@ impl Config {
                 wrong.push(format!("delivery.practice.{code}.client_id is empty: give the client id, or leave it out"));
             }
         }
+        self.profiles.check(&mut wrong);
         range(&mut wrong, "limits.bytes", self.limits.bytes as u64, 1_000, 1_000_000_000);
         range(&mut wrong, "limits.values", self.limits.values as u64, 1_000, 100_000_000);
         range(&mut wrong, "limits.entries", self.limits.entries as u64, 1, 1_000_000);
@@ -47,6 +49,17 @@ impl Config {
             );
         } else if url.0.starts_with("sqlite:") && url.0.contains(":memory:") {
             wrong.push("database.url is in memory, where nothing outlives the process: give sqlite:FILE".to_owned());
+        }
+    }
+}
+
+impl Profiles {
+    fn check(&self, wrong: &mut Vec<String>) {
+        for code in self.practice.keys().filter(|code| !is_ods(code)) {
+            wrong.push(ods_sentence("profiles.practice", code));
+        }
+        for kind in self.types.keys().filter(|kind| !is_resource_type(kind)) {
+            wrong.push(format!("profiles.types has `{kind}`, which is no R4 resource type: give one, such as Patient"));
         }
     }
 }
@@ -97,7 +110,7 @@ fn is_origin(url: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::DatabaseUrl;
+    use super::super::{DatabaseUrl, PracticeProfiles, ProfileMode};
     use super::*;
 
     fn wrong(change: impl FnOnce(&mut Config)) -> String {
@@ -116,6 +129,10 @@ mod tests {
         assert!(wrong(|c| c.auth.token_seconds = 900).contains("auth.token_seconds is 900: allowed is 1 to 300"));
         assert!(wrong(|c| c.service.organization = Some("live well".into())).contains("service.organization"));
         assert!(wrong(|c| c.telemetry.level = "loud".into()).contains("telemetry.level"));
+        let types = |c: &mut Config| c.profiles.types.extend([("Patients".to_owned(), Vec::new())]);
+        assert!(wrong(types).contains("profiles.types has `Patients`"));
+        let rejects = || ("the surgery".to_owned(), PracticeProfiles { mode: ProfileMode::Reject });
+        assert!(wrong(|c| c.profiles.practice.extend([rejects()])).contains("profiles.practice"));
         assert!(wrong(|c| c.limits.depth = 5000).contains("limits.depth"));
         for url in ["https://a.example/fhir", "a.example", "https://", "https://u@a.example", "ftp://a.example"] {
             assert!(wrong(|c| c.http.base_url = Some(url.into())).contains("http.base_url"), "{url}");

@@ -10,6 +10,7 @@ pub mod path;
 pub mod profiles;
 pub mod resource;
 pub mod systems;
+pub mod terminology;
 pub mod when;
 
 pub use nhs_number::NhsNumber;

@@ -55,6 +55,24 @@ const EMBEDDED: &[(&str, &str)] = embed![
     "SearchParameter/Task-overdue.json",
 ];
 
+/// The base of our canonicals.
+const BASE: &str = "https://livewell.example";
+
+/// Our profiles that are for every resource of a type, whoever sends it. The others (a Task of the queue, an Encounter
+/// with us, a PAM score) are for what claims them: a referral brings resources of these types along that are none.
+pub const CHECKED: [(&str, &str); 5] = [
+    ("CarePlan", "LiveWell-CarePlan"),
+    ("Consent", "LiveWell-Consent"),
+    ("Goal", "LiveWell-Goal"),
+    ("Patient", "LiveWell-Patient"),
+    ("ServiceRequest", "LiveWell-Referral"),
+];
+
+/// The canonical of our profile with this id.
+pub fn canonical(id: &str) -> String {
+    format!("{BASE}/StructureDefinition/{id}")
+}
+
 /// Every embedded conformance resource: its path under `fhir-profiles/` and its text.
 pub fn embedded() -> &'static [(&'static str, &'static str)] {
     EMBEDDED
@@ -111,6 +129,14 @@ mod tests {
             assert_eq!(*path, format!("{}/{id}.json", resource.kind()));
             assert_eq!(resource.text("url"), Some(&*format!("https://livewell.example/{}/{id}", resource.kind())));
             assert_eq!(resource.text("version"), Some("1.0.0"));
+        }
+    }
+
+    #[test]
+    fn a_type_is_checked_by_a_profile_of_it() {
+        for (kind, id) in CHECKED {
+            let profile = resource("StructureDefinition", id).unwrap();
+            assert_eq!((profile.text("type"), profile.text("url")), (Some(kind), Some(&*canonical(id))));
         }
     }
 

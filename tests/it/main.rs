@@ -21,6 +21,7 @@ mod lossless;
 mod metadata;
 mod oracle;
 mod others_bugs;
+mod profiles;
 mod queue;
 mod r4_tables;
 mod races;

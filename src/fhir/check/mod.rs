@@ -22,6 +22,7 @@ use place::Place;
 use walk::Walk;
 
 pub use profile::Profiles;
+pub(super) use tables::ValueSet;
 
 use super::{Issue, Resource};
 
@@ -45,6 +46,11 @@ pub fn is_resource_type(name: &str) -> bool {
 /// The names of all R4 resource types, in alphabetical order.
 pub fn resource_types() -> impl Iterator<Item = &'static str> {
     tables::tables().resources().map(|t| t.name)
+}
+
+/// A value set that R4 requires somewhere, by its canonical without version.
+pub(super) fn required_value_set(canonical: &str) -> Option<&'static ValueSet> {
+    tables::tables().value_set_named(canonical)
 }
 
 /// What an expression begins with: the type, unless the message made it up.

@@ -95,7 +95,7 @@ pub(super) struct ElementType {
 }
 
 /// A required value set.
-pub(super) struct ValueSet {
+pub(in crate::fhir) struct ValueSet {
     pub(super) name: &'static str,
     /// Each system with its codes, sorted. Empty: it cannot be listed (currencies, media types, UCUM), so nothing is disproved.
     pub(super) systems: Vec<(&'static str, Vec<&'static str>)>,
@@ -103,17 +103,17 @@ pub(super) struct ValueSet {
 
 impl ValueSet {
     /// Each system with its codes, sorted; none where the set cannot be listed.
-    pub(super) fn systems(&self) -> &[(&'static str, Vec<&'static str>)] {
+    pub(in crate::fhir) fn systems(&self) -> &[(&'static str, Vec<&'static str>)] {
         &self.systems
     }
 
     /// Whether a bare code is in the set, whatever its system; true where the set cannot be listed.
-    pub(super) fn has_code(&self, code: &str) -> bool {
+    pub(in crate::fhir) fn has_code(&self, code: &str) -> bool {
         self.systems.is_empty() || self.systems.iter().any(|(_, codes)| codes.binary_search(&code).is_ok())
     }
 
     /// Whether a code of a system is in the set; true where the set cannot be listed.
-    pub(super) fn has_coding(&self, system: &str, code: &str) -> bool {
+    pub(in crate::fhir) fn has_coding(&self, system: &str, code: &str) -> bool {
         self.systems.is_empty()
             || self.systems.iter().any(|(s, codes)| *s == system && codes.binary_search(&code).is_ok())
     }

@@ -4,7 +4,6 @@ mod constraints;
 mod overlay;
 mod slicing;
 mod tree;
-mod value_set;
 
 use std::collections::{HashMap, HashSet};
 
@@ -12,16 +11,16 @@ use serde_json::{Map, Value};
 
 use super::place::{Findings, Place, sayable};
 use super::root_name;
+use crate::fhir::terminology::Terminology;
 use crate::fhir::{Issue, IssueCode, Resource};
 use overlay::Overlay;
 use tree::{Node, without_version};
-use value_set::ValueSets;
 
 /// StructureDefinitions, ValueSets and CodeSystems, ready to check resources against.
 #[derive(Default)]
 pub struct Profiles {
     profiles: HashMap<String, Profile>,
-    value_sets: ValueSets,
+    terminology: Terminology,
 }
 
 /// One profile or extension.
@@ -41,22 +40,20 @@ impl Profiles {
     /// Takes the StructureDefinitions (profiles and extensions), ValueSets and CodeSystems; other resources are ignored.
     /// A base, value set or code system that is not among them is no error: what it would say is not checked.
     pub fn from_resources(resources: impl IntoIterator<Item = Resource>) -> Profiles {
-        let (mut read, mut value_sets, mut code_systems) = (HashMap::new(), Vec::new(), Vec::new());
-        for resource in resources {
-            match resource.kind() {
-                "StructureDefinition" => {
-                    if let Some(profile) = Profile::read(resource.value()) {
-                        read.insert(profile.canonical.clone(), profile);
-                    }
-                }
-                "ValueSet" => value_sets.push(resource.into_value()),
-                "CodeSystem" => code_systems.push(resource.into_value()),
-                _ => {}
-            }
-        }
-        let mut profiles = Profiles { profiles: read, value_sets: ValueSets::of(&value_sets, &code_systems) };
+        let resources: Vec<Resource> = resources.into_iter().collect();
+        let definitions = resources.iter().filter(|r| r.kind() == "StructureDefinition");
+        let read = definitions.filter_map(|definition| Profile::read(definition.value()));
+        let mut profiles = Profiles {
+            profiles: read.map(|profile| (profile.canonical.clone(), profile)).collect(),
+            terminology: Terminology::from_resources(resources.iter().map(Resource::value)),
+        };
         profiles.resolve_slices();
         profiles
+    }
+
+    /// What the code systems and value sets among the definitions say.
+    pub fn terminology(&self) -> &Terminology {
+        &self.terminology
     }
 
     /// Whether a profile or extension of this canonical is among the definitions; a `|version` is ignored.
@@ -69,20 +66,25 @@ impl Profiles {
     /// Base R4 is not checked here (see [`super::check`]). Every extension in the resource whose url is known is
     /// checked against its definition; an unknown one is no error. An unknown profile gives no issues: ask [`Profiles::knows`].
     pub fn check(&self, canonical: &str, resource: &Resource, max: usize) -> Vec<Issue> {
+        self.check_all(&[canonical], resource, max)
+    }
+
+    /// The same against several profiles.
+    pub fn check_all(&self, canonicals: &[&str], resource: &Resource, max: usize) -> Vec<Issue> {
         let mut found = Findings::new(max);
         let at = Place::root(root_name(resource.kind()));
-        let of_type = self.profiles.get(without_version(canonical)).map(|p| p.of_type.as_str());
-        match (of_type, resource.value()) {
-            (Some(of_type), _) if of_type != resource.kind() => {
-                let text = format!("This profile is for {of_type} resources.");
-                found.error(IssueCode::Structure, &at, text);
+        let Value::Object(fields) = resource.value() else { return Vec::new() };
+        for canonical in canonicals {
+            let profile = self.profiles.get(without_version(canonical));
+            match profile.filter(|profile| profile.of_type != resource.kind()) {
+                Some(other) => {
+                    let text = format!("The profile {} is for {} resources.", other.name, other.of_type);
+                    found.error(IssueCode::Structure, &at, text);
+                }
+                None => self.check_object(canonical, fields, &at, &mut found),
             }
-            (_, Value::Object(fields)) => {
-                self.check_object(canonical, fields, &at, &mut found);
-                self.extensions_below(resource.value(), &at, &mut found);
-            }
-            _ => {}
         }
+        self.extensions_below(resource.value(), &at, &mut found);
         found.into_issues()
     }
 

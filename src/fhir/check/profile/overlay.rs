@@ -8,8 +8,8 @@ use super::super::tables::tables;
 use super::constraints::Element;
 use super::slicing::{self, Belongs};
 use super::tree::{Node, Slice, TypeRule};
-use super::value_set::Membership;
 use super::{Profile, Profiles};
+use crate::fhir::terminology::Membership;
 use crate::fhir::{IssueCode, Severity};
 
 /// A profile at work.
@@ -142,9 +142,9 @@ impl Overlay<'_> {
 
     fn binding(&mut self, node: &Node, set: &str, value: &Value, at: &Place<'_>) {
         let bindable = value.is_string() || value.is_object();
-        if bindable && self.profiles.value_sets.holds(set, value) == Membership::Foreign {
+        if bindable && self.profiles.terminology.holds(set, value) == Membership::Foreign {
             let by = &self.profile.name;
-            let text = match self.profiles.value_sets.told(set) {
+            let text = match self.profiles.terminology.told(set) {
                 Some(codes) => format!("{} must be one of: {codes} (profile {by}).", node.name),
                 None => format!("{} must have a code of the value set {set} (profile {by}).", node.name),
             };
@@ -189,7 +189,7 @@ impl Overlay<'_> {
 
     /// Which items belong to which slice, how many, and what each slice says of its items.
     fn slices(&mut self, node: &Node, items: &[Item<'_>], at: &Place<'_>) {
-        let sets = &self.profiles.value_sets;
+        let sets = &self.profiles.terminology;
         let mut strangers = vec![true; items.len()];
         for slice in &node.slices {
             let (mut certain, mut possible) = (0, 0);

@@ -3,8 +3,8 @@
 use serde_json::{Map, Value};
 
 use super::tree::{Node, Slice};
-use super::value_set::{Membership, ValueSets};
 use super::{Chain, overlay};
+use crate::fhir::terminology::{Membership, Terminology};
 
 /// The slicing of an element.
 #[derive(Clone, Debug, Default)]
@@ -230,7 +230,7 @@ fn choice<'v>(fields: &'v Map<String, Value>, stem: &str) -> Option<&'v Value> {
 }
 
 /// Whether an item belongs to a slice with these tests; `of_type` is the type a choice was sent as.
-pub(super) fn belongs(tests: &[Test], item: &Value, of_type: Option<&str>, sets: &ValueSets) -> Belongs {
+pub(super) fn belongs(tests: &[Test], item: &Value, of_type: Option<&str>, sets: &Terminology) -> Belongs {
     if tests.is_empty() {
         return Belongs::Unknown;
     }
@@ -238,7 +238,7 @@ pub(super) fn belongs(tests: &[Test], item: &Value, of_type: Option<&str>, sets:
 }
 
 impl Test {
-    fn passed_by(&self, item: &Value, of_type: Option<&str>, sets: &ValueSets) -> Belongs {
+    fn passed_by(&self, item: &Value, of_type: Option<&str>, sets: &Terminology) -> Belongs {
         let yes_or_no = |yes: bool| if yes { Belongs::Yes } else { Belongs::No };
         match &self.wanted {
             Wanted::Unknown => Belongs::Unknown,
@@ -287,7 +287,7 @@ fn resource_type(value: &Value) -> Option<&str> {
 }
 
 impl Expected {
-    fn met_by(&self, value: &Value, sets: &ValueSets) -> Belongs {
+    fn met_by(&self, value: &Value, sets: &Terminology) -> Belongs {
         match self {
             Expected::Fixed(fixed) if value == fixed => Belongs::Yes,
             Expected::Pattern(pattern) if overlay::fits(value, pattern) => Belongs::Yes,

@@ -1,0 +1,200 @@
+//! Terminology: what the code systems, value sets and concept maps at hand say, and nothing that they do not.
+//!
+//! Served are those of `fhir-profiles/`, of the profiles folder (UK Core's, say), and the value sets that R4 requires.
+//! SNOMED CT and LOINC are not here: what would need them is answered [`Unlistable`] or [`Membership::Unknown`], never
+//! guessed. Pure: everything is read at start.
+
+mod code_system;
+mod compose;
+mod concept_map;
+mod listed;
+
+use std::collections::HashMap;
+
+use serde_json::Value;
+
+use super::check::required_value_set;
+use super::path::{all, text};
+pub use code_system::{CodeSystem, Concept, Subsumption};
+use compose::Composer;
+use concept_map::ConceptMap;
+pub use concept_map::{Translation, Wanted};
+use listed::Listed;
+pub use listed::Member;
+
+/// The code systems, value sets and concept maps at hand, by canonical.
+#[derive(Default)]
+pub struct Terminology {
+    code_systems: HashMap<String, CodeSystem>,
+    value_sets: HashMap<String, Value>,
+    listed: HashMap<String, Listed>,
+    concept_maps: Vec<ConceptMap>,
+}
+
+/// Whether a code is in a value set.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Membership {
+    Member,
+    Foreign,
+    /// The definitions at hand cannot tell: an unlisted code system (SNOMED CT), a filter, an unknown value set.
+    Unknown,
+}
+
+/// Why a value set cannot be listed here.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Unlistable {
+    /// No value set of this canonical is at hand.
+    NotFound,
+    /// It has codes of these code systems, or all of these value sets, that are not at hand.
+    NotHeld { systems: Vec<String>, value_sets: Vec<String> },
+    /// It includes more than is put together for one answer.
+    TooMuch,
+}
+
+impl Terminology {
+    /// Takes the CodeSystems, ValueSets and ConceptMaps; other resources are ignored. Of two with the same canonical
+    /// the last is taken.
+    pub fn from_resources<'r>(resources: impl IntoIterator<Item = &'r Value>) -> Terminology {
+        let mut terminology = Terminology::default();
+        for resource in resources {
+            let Some(url) = text(resource, "url") else { continue };
+            match text(resource, "resourceType") {
+                Some("CodeSystem") => {
+                    terminology.code_systems.insert(url.to_owned(), CodeSystem::read(url, resource));
+                }
+                Some("ValueSet") => {
+                    terminology.value_sets.insert(url.to_owned(), resource.clone());
+                }
+                Some("ConceptMap") => {
+                    terminology.concept_maps.retain(|map| map.url != url);
+                    terminology.concept_maps.push(ConceptMap::read(url, resource));
+                }
+                _ => {}
+            }
+        }
+        let composer = Composer::of(&terminology);
+        terminology.listed = terminology.value_sets.keys().map(|url| (url.clone(), composer.by_url(url))).collect();
+        terminology
+    }
+
+    /// The definition of a value set; a `|version` must be its version. R4's own have none here, only their codes.
+    pub fn value_set(&self, canonical: &str) -> Option<&Value> {
+        let (url, version) = versioned(canonical);
+        self.value_sets.get(url).filter(|set| version.is_none_or(|v| text(set, "version") == Some(v)))
+    }
+
+    /// The code system of this URI; a `|version` must be its version.
+    pub fn code_system(&self, canonical: &str) -> Option<&CodeSystem> {
+        let (url, version) = versioned(canonical);
+        self.code_systems.get(url).filter(|system| version.is_none_or(|v| system.version.as_deref() == Some(v)))
+    }
+
+    /// Every code of a value set, in the order of its definition.
+    ///
+    /// # Errors
+    /// Why it cannot be listed whole.
+    pub fn expand(&self, canonical: &str) -> Result<Vec<Member>, Unlistable> {
+        let (url, version) = versioned(canonical);
+        match self.listed.get(url) {
+            Some(_) if version.is_some() && self.value_set(canonical).is_none() => Err(Unlistable::NotFound),
+            Some(listed) => listed.members(),
+            None => Listed::of_r4(url).ok_or(Unlistable::NotFound)?.members(),
+        }
+    }
+
+    /// Every code of a value set that is given whole, in the order of its definition.
+    ///
+    /// # Errors
+    /// Why it cannot be listed whole.
+    pub fn expand_definition(&self, value_set: &Value) -> Result<Vec<Member>, Unlistable> {
+        self.compose(value_set)?.members()
+    }
+
+    /// Whether a code is in a value set that is given whole; without a system, whether any system's is.
+    ///
+    /// # Errors
+    /// It includes more than is put together for one answer.
+    pub fn holds_in_definition(
+        &self,
+        value_set: &Value,
+        system: Option<&str>,
+        code: &str,
+    ) -> Result<Membership, Unlistable> {
+        Ok(self.compose(value_set)?.holds(system, code))
+    }
+
+    fn compose(&self, value_set: &Value) -> Result<Listed, Unlistable> {
+        const MOST_INCLUDES: usize = 500;
+        let parts = |name: &str| all(value_set, name).len();
+        if parts("compose.include") + parts("compose.exclude") + parts("compose.include.valueSet") > MOST_INCLUDES {
+            return Err(Unlistable::TooMuch);
+        }
+        Ok(Composer::of(self).of_definition(value_set))
+    }
+
+    /// Whether a code is in a value set; without a system, whether any system's is.
+    pub fn holds_code(&self, canonical: &str, system: Option<&str>, code: &str) -> Membership {
+        let url = versioned(canonical).0;
+        match (self.listed.get(url), required_value_set(url)) {
+            (Some(listed), _) => listed.holds(system, code),
+            (None, Some(of_r4)) => match system.map_or_else(|| of_r4.has_code(code), |s| of_r4.has_coding(s, code)) {
+                true if of_r4.systems().is_empty() => Membership::Unknown,
+                true => Membership::Member,
+                false => Membership::Foreign,
+            },
+            (None, None) => Membership::Unknown,
+        }
+    }
+
+    /// Whether a code, Coding, CodeableConcept or Quantity is in a value set; one coding of a concept is enough.
+    pub fn holds(&self, canonical: &str, value: &Value) -> Membership {
+        match value {
+            Value::String(code) => self.holds_code(canonical, None, code),
+            Value::Object(fields) => match fields.get("coding").and_then(Value::as_array) {
+                Some(codings) => {
+                    let each: Vec<Membership> = codings.iter().map(|c| self.holds(canonical, c)).collect();
+                    [Membership::Member, Membership::Unknown]
+                        .into_iter()
+                        .find(|m| each.contains(m))
+                        .unwrap_or(Membership::Foreign)
+                }
+                None => match fields.get("code").and_then(Value::as_str) {
+                    Some(code) => self.holds_code(canonical, fields.get("system").and_then(Value::as_str), code),
+                    None if fields.contains_key("extension") => Membership::Unknown,
+                    None => Membership::Foreign,
+                },
+            },
+            _ => Membership::Unknown,
+        }
+    }
+
+    /// The codes of a small set, for a text.
+    pub fn told(&self, canonical: &str) -> Option<String> {
+        const FEW: usize = 16;
+        let mut codes: Vec<String> = self.expand(canonical).ok()?.into_iter().map(|member| member.code).collect();
+        codes.sort();
+        codes.dedup();
+        (!codes.is_empty() && codes.len() <= FEW).then(|| codes.join(", "))
+    }
+
+    /// A code and all that its code system puts below it, for a search by `:below`; nothing where the code system or the
+    /// code is not at hand, or its levels do not say is-a.
+    pub fn below(&self, system: &str, code: &str) -> Option<Vec<&str>> {
+        self.code_system(system)?.descendants(code, true)
+    }
+
+    /// What the concept maps at hand translate a code to.
+    pub fn translate(&self, wanted: &Wanted<'_>) -> Option<Vec<Translation>> {
+        let maps: Vec<&ConceptMap> = self.concept_maps.iter().filter(|map| map.is_for(wanted)).collect();
+        (!maps.is_empty()).then(|| maps.into_iter().flat_map(|map| map.translations(wanted)).collect())
+    }
+}
+
+/// A canonical as its url and its version, where it says one.
+fn versioned(canonical: &str) -> (&str, Option<&str>) {
+    canonical.split_once('|').map_or((canonical, None), |(url, version)| (url, Some(version)))
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests;
