@@ -5,6 +5,14 @@ use serde::{Deserialize, Serialize};
 use super::sql::Query;
 use super::{At, StoreError, Tx};
 
+/// The columns of a [`DeliveryRow`].
+macro_rules! columns {
+    () => {
+        "id, practice, person, referral, place, items, author, state, why, failures, queued_at, created_at, due_at, \
+         attempts, lease, lease_until, settled_at, channel, purpose, worker, behind, lapses"
+    };
+}
+
 /// One resource that a delivery carries.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeliveryItem {
@@ -16,8 +24,11 @@ pub struct DeliveryItem {
 /// A delivery to be queued.
 pub struct NewDelivery {
     pub id: String,
-    /// ODS code, '' while no practice is known.
+    /// `write-back` or `notification`.
+    pub purpose: &'static str,
+    /// Where it goes: ODS code, '' while no practice is known; of a notification, `Subscription/<id>`.
     pub practice: String,
+    /// '' for a notification.
     pub person: String,
     pub referral: String,
     pub items: Vec<DeliveryItem>,
@@ -58,6 +69,16 @@ pub struct DeliveryRow {
     pub lease: i64,
     pub lease_until: At,
     pub settled_at: Option<At>,
+    /// The channel it was sent by, '' before it was.
+    pub channel: String,
+    /// `write-back` or `notification`.
+    pub purpose: String,
+    /// The process that leased it last.
+    pub worker: String,
+    /// An earlier one for the same person at the same practice is not settled.
+    pub behind: bool,
+    /// Leases in a row that ended without a result.
+    pub lapses: i64,
 }
 
 /// A delivery in the hands of one worker until `lease_until`.
@@ -102,13 +123,15 @@ impl DeliveryRow {
 impl Tx {
     /// Queues a delivery behind those for the same person at the same practice.
     pub async fn insert_delivery(&mut self, new: &NewDelivery) -> Result<(), StoreError> {
+        self.hold_line(&new.practice, &new.person).await?;
         let items = serde_json::to_string(&new.items).expect("items are plain strings and numbers");
         sql!(
             self,
             execute,
             "insert into delivery (id, practice, person, referral, place, items, author, state, why, failures, \
-             queued_at, created_at, due_at, attempts, lease, lease_until) \
-             select $1, $2, $3, $4, coalesce(max(d.place), 0) + 1, $5, $6, $7, $8, 0, $9, $9, $10, 0, 0, 0 \
+             queued_at, created_at, due_at, attempts, lease, lease_until, purpose, behind) \
+             select $1, $2, $3, $4, coalesce(max(d.place), 0) + 1, $5, $6, $7, $8, 0, $9, $9, $10, 0, 0, 0, $11, \
+             exists (select 1 from delivery e where e.practice = $2 and e.person = $3 and e.settled_at is null) \
              from delivery d where d.practice = $2 and d.person = $3",
             &new.id,
             &new.practice,
@@ -119,7 +142,27 @@ impl Tx {
             new.state,
             new.why,
             new.created_at,
-            new.due_at
+            new.due_at,
+            new.purpose
+        )?;
+        Ok(())
+    }
+
+    /// Keeps others from the order of what goes to a practice about a person, so that nothing is left behind one that is
+    /// settled at the same moment.
+    async fn hold_line(&mut self, practice: &str, person: &str) -> Result<(), StoreError> {
+        self.hold(&format!("line {practice} {person}")).await
+    }
+
+    /// The first of a line goes next. To be called, with the line held, after one was settled or taken out of it.
+    async fn first_goes_next(&mut self, practice: &str, person: &str) -> Result<(), StoreError> {
+        sql!(
+            self,
+            execute,
+            "update delivery set behind = false where behind and id = (select d.id from delivery d \
+             where d.practice = $1 and d.person = $2 and d.settled_at is null order by d.place limit 1)",
+            practice,
+            person
         )?;
         Ok(())
     }
@@ -131,22 +174,19 @@ impl Tx {
             self,
             fetch_all,
             {
-                sqlite: "update delivery set lease = lease + 1, attempts = attempts + 1, lease_until = $1 \
+                sqlite: concat!("update delivery set lease = lease + 1, attempts = attempts + 1, lease_until = $1 \
                     where id in (select d.id from delivery d \
                     where d.settled_at is null and d.due_at <= $2 and d.lease_until <= $2 \
                     and not exists (select 1 from delivery e where e.practice = d.practice and e.person = d.person \
                     and e.place < d.place and e.settled_at is null) order by d.due_at, d.id limit $3) \
-                    returning id, practice, person, referral, place, items, author, state, why, failures, queued_at, created_at, due_at, attempts, \
-                    lease, lease_until, settled_at",
-                postgres: "with next as materialized (select d.id from delivery d \
+                    returning ", columns!()),
+                postgres: concat!("with next (taken) as materialized (select d.id from delivery d \
                     where d.settled_at is null and d.due_at <= $2 and d.lease_until <= $2 \
                     and not exists (select 1 from delivery e where e.practice = d.practice and e.person = d.person \
                     and e.place < d.place and e.settled_at is null) order by d.due_at, d.id limit $3 \
                     for update of d skip locked) \
                     update delivery set lease = lease + 1, attempts = attempts + 1, lease_until = $1 from next \
-                    where delivery.id = next.id and delivery.lease_until <= $2 \
-                    returning delivery.id, practice, person, referral, place, items, author, state, why, failures, queued_at, created_at, due_at, \
-                    attempts, lease, lease_until, settled_at"
+                    where delivery.id = next.taken and delivery.lease_until <= $2 returning ", columns!())
             },
             until,
             now,
@@ -157,11 +197,12 @@ impl Tx {
     /// Concludes an attempt: writes `settled`'s state, reason, schedule and times. False when the lease was lost
     /// meanwhile: the result must then be dropped.
     pub async fn settle_delivery(&mut self, settled: &Leased) -> Result<bool, StoreError> {
+        self.hold_line(&settled.practice, &settled.person).await?;
         let changed = sql!(
             self,
             execute,
             "update delivery set state = $3, why = $4, failures = $5, queued_at = $6, due_at = $7, settled_at = $8, \
-             lease_until = 0 where id = $1 and lease = $2 and settled_at is null",
+             channel = $9, lapses = 0, lease_until = 0 where id = $1 and lease = $2 and settled_at is null",
             &settled.id,
             settled.lease,
             &settled.state,
@@ -169,8 +210,12 @@ impl Tx {
             settled.failures,
             settled.queued_at,
             settled.due_at,
-            settled.settled_at
+            settled.settled_at,
+            &settled.channel
         )?;
+        if changed == 1 && settled.settled_at.is_some() {
+            self.first_goes_next(&settled.practice, &settled.person).await?;
+        }
         Ok(changed == 1)
     }
 
@@ -208,8 +253,7 @@ impl Tx {
         sql!(
             self,
             fetch_all,
-            "select id, practice, person, referral, place, items, author, state, why, failures, queued_at, created_at, due_at, attempts, lease, \
-             lease_until, settled_at from delivery where referral = $1 order by created_at, id",
+            concat!("select ", columns!(), " from delivery where referral = $1 order by created_at, id"),
             referral
         )
     }
@@ -227,18 +271,22 @@ impl Tx {
             return sql!(
                 self,
                 fetch_all,
-                "select id, practice, person, referral, place, items, author, state, why, failures, queued_at, created_at, \
-                 due_at, attempts, lease, lease_until, settled_at from delivery \
-                 where state = 'no-route' and settled_at is null and practice = $1 order by place, id",
+                concat!(
+                    "select ",
+                    columns!(),
+                    " from delivery where state = 'no-route' and settled_at is null and practice = $1 order by place, id"
+                ),
                 practice
             );
         }
         sql!(
             self,
             fetch_all,
-            "select id, practice, person, referral, place, items, author, state, why, failures, queued_at, created_at, \
-             due_at, attempts, lease, lease_until, settled_at from delivery \
-             where state = 'no-route' and settled_at is null and person = $1 order by place, id",
+            concat!(
+                "select ",
+                columns!(),
+                " from delivery where state = 'no-route' and settled_at is null and person = $1 order by place, id"
+            ),
             person
         )
     }
@@ -255,35 +303,53 @@ impl Tx {
     }
 
     /// Lets a delivery wait for something else, at the end of the order for the practice now known.
-    pub async fn hold_delivery(&mut self, id: &str, practice: &str, why: &str) -> Result<(), StoreError> {
-        sql!(
-            self,
-            execute,
-            "update delivery set why = $3, practice = $2, \
-             place = (select coalesce(max(d.place), 0) + 1 from delivery d where d.practice = $2 \
-             and d.person = delivery.person and d.id <> $1) \
-             where id = $1 and settled_at is null and state = 'no-route' and (why <> $3 or practice <> $2)",
-            id,
-            practice,
-            why
-        )?;
-        Ok(())
+    pub async fn hold_delivery(&mut self, waiting: &DeliveryRow, practice: &str, why: &str) -> Result<(), StoreError> {
+        if waiting.why == why && waiting.practice == practice {
+            return Ok(());
+        }
+        let held = DeliveryRow { why: why.to_owned(), practice: practice.to_owned(), ..waiting.clone() };
+        self.move_delivery(waiting, &held).await
     }
 
     /// Lets a delivery that waited go, to the practice now known.
-    pub async fn release_delivery(&mut self, id: &str, practice: &str, now: At) -> Result<(), StoreError> {
+    pub async fn release_delivery(&mut self, waiting: &DeliveryRow, practice: &str, now: At) -> Result<(), StoreError> {
+        let released = DeliveryRow {
+            state: "pending".to_owned(),
+            why: String::new(),
+            failures: 0,
+            queued_at: now,
+            due_at: now,
+            practice: practice.to_owned(),
+            ..waiting.clone()
+        };
+        self.move_delivery(waiting, &released).await
+    }
+
+    /// Puts an unsettled delivery at the end of the line that `after` names, in its state.
+    async fn move_delivery(&mut self, before: &DeliveryRow, after: &DeliveryRow) -> Result<(), StoreError> {
+        self.hold_line(&before.practice, &before.person).await?;
+        if after.practice != before.practice {
+            self.hold_line(&after.practice, &after.person).await?;
+        }
         sql!(
             self,
             execute,
-            "update delivery set state = 'pending', why = '', failures = 0, queued_at = $3, due_at = $3, practice = $2, \
+            "update delivery set practice = $2, state = $3, why = $4, failures = $5, queued_at = $6, due_at = $7, \
              place = (select coalesce(max(d.place), 0) + 1 from delivery d where d.practice = $2 \
-             and d.person = delivery.person and d.id <> $1) \
-             where id = $1 and settled_at is null",
-            id,
-            practice,
-            now
+             and d.person = delivery.person and d.id <> $1), \
+             behind = exists (select 1 from delivery d where d.practice = $2 and d.person = delivery.person \
+             and d.id <> $1 and d.settled_at is null) \
+             where id = $1 and state = $8 and settled_at is null",
+            &after.id,
+            &after.practice,
+            &after.state,
+            &after.why,
+            after.failures,
+            after.queued_at,
+            after.due_at,
+            &before.state
         )?;
-        Ok(())
+        self.first_goes_next(&before.practice, &before.person).await
     }
 
     /// What a practice holds of our record.

@@ -5,7 +5,7 @@
 /// The method is one of sqlx's (`execute`, `fetch_all`, `fetch_optional`, `fetch_one`); rows come as the type the
 /// context asks for. Where the dialects differ: `sql!(tx, fetch_all, { sqlite: "...", postgres: "..." }, args)`.
 macro_rules! sql {
-    ($tx:expr, execute, { sqlite: $lite:literal, postgres: $pg:literal } $(, $arg:expr)* $(,)?) => {{
+    ($tx:expr, execute, { sqlite: $lite:expr, postgres: $pg:expr } $(, $arg:expr)* $(,)?) => {{
         $tx.running($lite);
         let result = match &mut $tx.conn {
             $crate::store::Conn::SqliteRead(c) => sqlx::query($lite)$(.bind($arg))*.execute(&mut **c).await.map(|d| d.rows_affected()),
@@ -14,7 +14,7 @@ macro_rules! sql {
         };
         $tx.note(result)
     }};
-    ($tx:expr, $method:ident, { sqlite: $lite:literal, postgres: $pg:literal } $(, $arg:expr)* $(,)?) => {{
+    ($tx:expr, $method:ident, { sqlite: $lite:expr, postgres: $pg:expr } $(, $arg:expr)* $(,)?) => {{
         $tx.running($lite);
         let result = match &mut $tx.conn {
             $crate::store::Conn::SqliteRead(c) => sqlx::query_as($lite)$(.bind($arg))*.$method(&mut **c).await,
@@ -23,7 +23,7 @@ macro_rules! sql {
         };
         $tx.note(result)
     }};
-    ($tx:expr, $method:ident, $text:literal $(, $arg:expr)* $(,)?) => {
+    ($tx:expr, $method:ident, $text:expr $(, $arg:expr)* $(,)?) => {
         sql!($tx, $method, { sqlite: $text, postgres: $text } $(, $arg)*)
     };
 }

@@ -85,6 +85,7 @@ async fn one(worker: &Worker, leased: Leased) -> workflow::Result<()> {
             return settle(worker, &leased, &[], &verdict, at, began).await;
         }
     };
+    let leased = dispatch.leased.clone();
     let job = job(worker, dispatch);
     if job.outgoing.is_empty() {
         return workflow::nothing_to_send(store, worker.clock.now(), &leased).await;

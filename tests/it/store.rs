@@ -263,6 +263,7 @@ async fn queue(store: &Store, n: usize) -> Result<(), StoreError> {
     let mut tx = store.write().await?;
     tx.insert_delivery(&NewDelivery {
         id: format!("delivery-{n}"),
+        purpose: "write-back",
         practice: format!("TESTA{}", n % 2),
         person: format!("person-{}", n % 3),
         referral: String::new(),

@@ -38,6 +38,9 @@ pub enum Prepared {
     },
 }
 
+/// The channel of a transaction Bundle to the practice's FHIR endpoint.
+const FHIR_REST: &str = "fhir-rest";
+
 /// Puts together what a leased delivery sends, from what is recorded and consented to now.
 pub async fn prepare(store: &Store, house: &House, leased: Leased) -> Result<Prepared> {
     let mut tx = store.read().await?;
@@ -58,7 +61,7 @@ pub async fn prepare(store: &Store, house: &House, leased: Leased) -> Result<Pre
         family: some(&person.family),
         outgoing,
         look_first,
-        leased,
+        leased: Leased { channel: FHIR_REST.to_owned(), ..leased },
     })))
 }
 

@@ -31,6 +31,7 @@ pub(in crate::workflow) async fn queue(
     unit.tx
         .insert_delivery(&NewDelivery {
             id: Unit::new_id(),
+            purpose: "write-back",
             practice: practice.clone(),
             person: person.id.clone(),
             referral: referral.to_owned(),
@@ -115,9 +116,9 @@ pub(in crate::workflow) async fn identity_is_settled(unit: &mut Unit<'_>, person
     for waiting in unit.tx.waiting_deliveries("", &person.id).await? {
         let practice = practice_of(unit, person, &waiting.referral).await?;
         match waits_for(unit, person, &practice).await? {
-            "" => unit.tx.release_delivery(&waiting.id, &practice, unit.now.into()).await?,
+            "" => unit.tx.release_delivery(&waiting, &practice, unit.now.into()).await?,
             why => {
-                unit.tx.hold_delivery(&waiting.id, &practice, why).await?;
+                unit.tx.hold_delivery(&waiting, &practice, why).await?;
                 ask(unit, why, person, &practice, &waiting.referral).await?;
             }
         }
@@ -151,7 +152,7 @@ pub(in crate::workflow) async fn route_is_known(unit: &mut Unit<'_>, practice: &
     }
     unit.hold_practice(practice).await?;
     for waiting in unit.tx.waiting_deliveries(practice, "").await?.into_iter().filter(|w| w.why == NO_ENDPOINT) {
-        unit.tx.release_delivery(&waiting.id, practice, unit.now.into()).await?;
+        unit.tx.release_delivery(&waiting, practice, unit.now.into()).await?;
     }
     Ok(())
 }
