@@ -8,6 +8,9 @@ use axum::response::{IntoResponse, Response};
 
 use super::state::State;
 
+/// How far what the search index is behind with is counted.
+const MOST_BEHIND: i64 = 100_000;
+
 /// `GET /livez`: the process answers. Touches nothing.
 pub(super) async fn live() -> &'static str {
     "ok\n"
@@ -18,10 +21,13 @@ pub(super) async fn ready(Extract(doors): Extract<State>) -> Response {
     let write = async {
         let mut tx = doors.store.write().await?;
         tx.write_a_mark().await?;
-        tx.commit().await
+        let behind = tx.index_behind(1).await?;
+        tx.commit().await?;
+        Ok::<_, crate::store::StoreError>(behind)
     };
     match write.await {
-        Ok(()) => "ok\n".into_response(),
+        Ok(0) => "ok\n".into_response(),
+        Ok(_) => "ok\nthe search index of an earlier release is being brought up to date\n".into_response(),
         Err(error) => {
             tracing::warn!(error = %error, "not ready: the database does not take a write");
             (StatusCode::SERVICE_UNAVAILABLE, "the database does not take a write\n").into_response()
@@ -36,9 +42,10 @@ pub(super) async fn metrics(Extract(doors): Extract<State>) -> Response {
         let mut tx = doors.store.read().await?;
         let deliveries = tx.delivery_counts().await?;
         let tasks = tx.open_task_counts(now.into()).await?;
-        Ok::<_, crate::store::StoreError>((deliveries, tasks))
+        let behind = tx.index_behind(MOST_BEHIND).await?;
+        Ok::<_, crate::store::StoreError>((deliveries, tasks, behind))
     };
-    let Ok((deliveries, tasks)) = counts.await else {
+    let Ok((deliveries, tasks, behind)) = counts.await else {
         return (StatusCode::SERVICE_UNAVAILABLE, "the database cannot be read\n").into_response();
     };
     let mut text = String::new();
@@ -62,6 +69,11 @@ pub(super) async fn metrics(Extract(doors): Extract<State>) -> Response {
         "livewell_tasks_overdue",
         "Open Tasks past their due time, by step.",
         tasks.iter().map(|(c, _, late)| (task(c), *late)).collect(),
+    );
+    family(
+        "livewell_search_index_behind",
+        "Resources of an earlier release that are not yet found by every search parameter, counted up to 100000.",
+        vec![(String::new(), behind)],
     );
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
 }

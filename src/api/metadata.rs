@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 
 use super::error::Error;
 use super::format::Format;
-use super::search::TASK_PARAMETERS;
+use super::search::parameter_names;
 use super::state::State;
 use super::types;
-use crate::fhir::index::{self, ParamType};
+use crate::fhir::search::{include_targets, references};
 use crate::fhir::when::instant;
 
 /// The interactions that every served type has.
@@ -61,6 +61,8 @@ fn resource(kind: &'static str) -> Value {
         "conditionalCreate": true,
         "conditionalUpdate": false,
         "conditionalDelete": "not-supported",
+        "searchInclude": references(kind).iter().map(|code| format!("{kind}:{code}")).collect::<Vec<_>>(),
+        "searchRevInclude": rev_includes(kind),
         "searchParam": search_params(kind),
     });
     let profiles: Vec<String> = crate::fhir::profiles::resources()
@@ -82,25 +84,17 @@ fn resource(kind: &'static str) -> Value {
     said
 }
 
+/// The references of the served types that lead to this one.
+fn rev_includes(kind: &str) -> Vec<String> {
+    types::all()
+        .flat_map(|from| references(from).into_iter().map(move |code| (from, code)))
+        .filter(|(from, code)| include_targets(from, code).contains(&kind))
+        .map(|(from, code)| format!("{from}:{code}"))
+        .collect()
+}
+
 fn search_params(kind: &str) -> Vec<Value> {
-    let own = |name: &str, compares: &str| json!({ "name": name, "type": compares });
-    if kind == "Task" {
-        return TASK_PARAMETERS.iter().filter(|(name, _)| !name.contains('.')).map(|(name, t)| own(name, t)).collect();
-    }
-    let mut params = vec![own("_id", "token"), own("_lastUpdated", "date"), own("patient", "reference")];
-    params.extend(index::params(kind).map(|p| {
-        own(
-            p.code,
-            match p.compares {
-                ParamType::Token => "token",
-                ParamType::Reference => "reference",
-                ParamType::Date => "date",
-                ParamType::Name => "string",
-                ParamType::Uri => "uri",
-            },
-        )
-    }));
-    params
+    parameter_names(kind).into_iter().map(|(name, compares)| json!({ "name": name, "type": compares })).collect()
 }
 
 fn operations(kind: &str) -> Vec<Value> {

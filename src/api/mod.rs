@@ -48,6 +48,7 @@ pub fn router(doors: State) -> Router {
         .route("/fhir/{kind}", get(search::by_url).post(resources::create))
         .route("/fhir/{kind}/_search", post(search::by_form))
         .route("/fhir/{kind}/{id}", get(resources::read_one).put(resources::update).patch(not_built).delete(not_built))
+        .route("/fhir/{kind}/{id}/{of}", get(search::in_compartment))
         .route("/fhir/{kind}/{id}/_history", get(resources::history))
         .route("/fhir/{kind}/{id}/_history/{version}", get(resources::read_version))
         // The queue, and what became of a referral.

@@ -8,8 +8,9 @@ use super::caller::{Caller, StaffMember, Standing};
 use super::role::RoleMap;
 use super::scope::Scopes;
 use super::token::{bearer, hash};
+use crate::fhir::search::Criterion;
 use crate::fhir::{Resource, path};
-use crate::store::{Criterion, Page, Sight, Store, StoreError, Tx};
+use crate::store::{Page, Sight, Store, StoreError, Tx};
 
 /// Why a request has no caller.
 #[derive(Debug, thiserror::Error)]
@@ -92,9 +93,8 @@ async fn acting_member(tx: &mut Tx, header: &str, roles: &RoleMap) -> Result<Sta
         return Ok(as_member(&role, roles));
     }
     for (system, value) in acting.identifiers {
-        let word = Criterion::Words { param: "identifier".to_owned(), any: vec![(value, Some(system))], not: false };
-        let page = Page { after: None, limit: 2 };
-        let found = tx.search("PractitionerRole", &[word], &Sight::Directory, &page).await?;
+        let word = Criterion::identifier(value, Some(system));
+        let found = tx.search("PractitionerRole", &[word], &Sight::Directory, &[], &Page::first(2)).await?;
         if let [only] = found.matches.as_slice() {
             let role = only.resource()?;
             if active(&role) {

@@ -3,12 +3,12 @@
 pub mod check;
 pub mod codec;
 pub mod codes;
-pub mod index;
 pub mod nhs_number;
 pub mod outcome;
 pub mod path;
 pub mod profiles;
 pub mod resource;
+pub mod search;
 pub mod systems;
 pub mod terminology;
 pub mod when;

@@ -13,9 +13,11 @@ mod sql;
 
 mod audit;
 mod clients;
+mod criteria;
 mod deliveries;
 mod directory;
 mod filter;
+mod index;
 mod people;
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
@@ -40,10 +42,10 @@ pub use filter::Sight;
 pub use people::PersonRow;
 pub use referrals::{EpisodeRow, ReferralRow};
 pub use resources::{Belongs, Stored, VersionRow};
-pub use search::{Criterion, Found, Page};
+pub use search::{Found, Key, Page, Place};
 pub use settings::DatabaseSettings;
 pub use submissions::SubmissionRow;
-pub use tasks::{TaskQuery, TaskRow, WorkOrder};
+pub use tasks::{TaskRow, WorkOrder};
 
 static MIGRATIONS: Migrator = sqlx_macros::migrate!("src/store/migrations");
 

@@ -3,13 +3,16 @@
 use sqlx::Row;
 
 use super::*;
+use crate::fhir::search::{Column, Context, Criterion, Persons, QueueTest, read, sort};
 
 /// Tables that grow with the years.
-const BIG: [&str; 12] = [
+const BIG: [&str; 14] = [
     "resource",
     "resource_history",
     "lookup",
     "lookup_time",
+    "lookup_number",
+    "lookup_pair",
     "person",
     "referral",
     "referral_identifier",
@@ -21,8 +24,9 @@ const BIG: [&str; 12] = [
 ];
 
 /// Aliases by which the statements call them.
-const ALIASES: [(&str, &str); 8] = [
+const ALIASES: [(&str, &str); 9] = [
     ("r", "resource"),
+    ("q", "resource"),
     ("l", "lookup"),
     ("x", "lookup_time"),
     ("p", "person"),
@@ -87,17 +91,10 @@ async fn work_lists_and_claims_read_no_more_than_they_answer() {
     let mut tx = store.write().await.unwrap();
     let north = words(&["north"]);
     let sight = Sight::Localities(north.clone());
-    let unowned = TaskQuery {
-        statuses: words(&["requested"]),
-        roles: words(&["health-coach"]),
-        localities: north.clone(),
-        ..TaskQuery::default()
-    };
-    let own = TaskQuery {
-        statuses: words(&["accepted", "in-progress"]),
-        owners: words(&["PractitionerRole/coach-north"]),
-        ..TaskQuery::default()
-    };
+    let is = |column, any: &[&str]| Criterion::Queue(QueueTest::Is { column, any: words(any), not: false });
+    let unowned =
+        [is(Column::Status, &["requested"]), is(Column::Role, &["health-coach"]), is(Column::Locality, &["north"])];
+    let own = [is(Column::Status, &["accepted", "in-progress"]), is(Column::Owner, &["PractitionerRole/coach-north"])];
     tx.search_tasks(&unowned, &sight, None, 21).await.unwrap();
     tx.search_tasks(&unowned, &sight, Some((3, 1, "a")), 21).await.unwrap();
     tx.search_tasks(&own, &sight, None, 21).await.unwrap();
@@ -138,9 +135,73 @@ async fn people_referrals_and_deliveries_are_found_by_an_index() {
     tx.lease_deliveries(NOW, NOW, 8).await.unwrap();
     tx.waiting_deliveries("TESTA1", "").await.unwrap();
     tx.waiting_deliveries("", "a").await.unwrap();
-    let of_person = TaskQuery { persons: Some(words(&["a"])), by_id: true, ..TaskQuery::default() };
-    tx.count_tasks(&of_person, &practice).await.unwrap();
+    let of_person = Criterion::Persons(Persons { patients: words(&["a"]), ..Persons::default() });
+    tx.count_tasks(&[of_person], &practice).await.unwrap();
     let found = costly_steps(tx).await;
+    assert!(found.is_empty(), "{found:#?}");
+}
+
+#[tokio::test]
+async fn each_kind_of_search_is_led_by_an_index() {
+    let (_folder, store) = store().await;
+    let codes = |_: &str| Some(vec![("urn:s".to_owned(), "a".to_owned()), ("urn:s".to_owned(), "b".to_owned())]);
+    let context = Context { base: "http://127.0.0.1/fhir", now: NOW.0, value_set: &codes };
+    let localities = Sight::Localities(words(&["north"]));
+    let practice = Sight::Practice("TESTA1".to_owned());
+    let mut found = Vec::new();
+    for (kind, name, value) in [
+        ("Observation", "code", "http://loinc.org|1234-5"),
+        ("Observation", "code", "1234-5,http://loinc.org|2345-6"),
+        ("Observation", "combo-code", "1234-5"),
+        ("Observation", "code:in", "urn:v"),
+        ("Observation", "code:text", "blood"),
+        ("Patient", "identifier:of-type", "urn:s|MR|1"),
+        ("Patient", "family", "smi"),
+        ("Patient", "family:exact", "Smith"),
+        ("Patient", "family:contains", "mit"),
+        ("Observation", "date", "ge2026"),
+        ("Observation", "date", "ne2026"),
+        ("Observation", "value-quantity", "gt5.4|http://unitsofmeasure.org|mg"),
+        ("RiskAssessment", "probability", "0.8"),
+        ("Observation", "code-value-quantity", "http://loinc.org|1234-5$gt5.4"),
+        ("Observation", "code-value-string", "1234-5$yes"),
+        ("Observation", "encounter", "Encounter/a"),
+        ("Observation", "performer:identifier", "urn:s|a"),
+        ("Observation", "patient", "Patient/a"),
+        ("Observation", "patient.identifier", "https://fhir.nhs.uk/Id/nhs-number|9990000018"),
+        ("Observation", "subject:Patient.name", "smi"),
+        ("Observation", "encounter.status", "finished"),
+        ("Observation", "patient.general-practitioner.name", "high"),
+        ("Patient", "_has:Observation:patient:code", "1234-5"),
+        ("Encounter", "_has:Observation:encounter:code", "1234-5"),
+        ("Patient", "_has:Encounter:patient:_has:Observation:encounter:code", "1234-5"),
+        ("ServiceRequest", "_has:Task:focus:status", "requested"),
+        ("Task", "focus.status", "active"),
+        ("Task", "based-on", "CarePlan/a"),
+        ("PlanDefinition", "url", "http://a.example/x"),
+        ("PlanDefinition", "url:below", "http://a.example"),
+        ("PlanDefinition", "url:above", "http://a.example/x/y"),
+        ("Patient", "_tag", "urn:s|a"),
+        ("Patient", "_profile", "http://a.example/p"),
+    ] {
+        let criterion = read(&context, kind, name, value).unwrap();
+        for sight in [&Sight::Everything, &localities, &practice] {
+            let mut tx = store.write().await.unwrap();
+            let criteria = [criterion.clone()];
+            if kind == "Task" {
+                tx.count_tasks(&criteria, sight).await.unwrap();
+            }
+            tx.count(kind, &criteria, sight).await.unwrap();
+            tx.search(kind, &criteria, sight, &[], &Page::first(20)).await.unwrap();
+            found.extend(costly_steps(tx).await.into_iter().map(|step| format!("{kind}?{name}: {step}")));
+        }
+    }
+    let order = sort("Observation", "-date,code").unwrap();
+    let mut tx = store.write().await.unwrap();
+    let of_one = read(&context, "Observation", "patient", "a").unwrap();
+    tx.search("Observation", &[of_one], &practice, &order, &Page::first(20)).await.unwrap();
+    let sorted = costly_steps(tx).await;
+    assert!(sorted.iter().all(|step| step.starts_with("USE TEMP B-TREE")), "a sort looks up each value: {sorted:#?}");
     assert!(found.is_empty(), "{found:#?}");
 }
 

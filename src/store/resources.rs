@@ -1,6 +1,6 @@
-//! Resources: current versions, replaced versions, and their search index.
+//! Resources: current versions and replaced versions.
 
-use crate::fhir::index::IndexRow;
+use crate::fhir::search::indexed;
 
 use super::sql::Query;
 use super::{At, Sight, StoreError, Tx};
@@ -129,7 +129,8 @@ impl Tx {
     pub async fn insert_resources(&mut self, new: &[Stored]) -> Result<(), StoreError> {
         for some in new.chunks(ROWS_AT_ONCE) {
             let mut query = Query::new(
-                "insert into resource (kind, id, version, updated_at, deleted, sender, person, referral, body) values ",
+                "insert into resource (kind, id, version, updated_at, deleted, sender, person, referral, body, indexed) \
+                 values ",
             );
             query.bind_rows(some.iter().map(|r| {
                 vec![
@@ -142,6 +143,7 @@ impl Tx {
                     r.person.as_str().into(),
                     r.referral.as_str().into(),
                     r.body.as_str().into(),
+                    indexed(r.version).into(),
                 ]
             }));
             self.run(query).await?;
@@ -149,7 +151,8 @@ impl Tx {
         Ok(())
     }
 
-    /// Replaces version `new.version - 1`, which is kept as history. False when that is no longer the current one.
+    /// Replaces version `new.version - 1`, which is kept as history. False when that is no longer the current one. Where
+    /// the index was behind with it, it stays so: what else is in the index of it is not known.
     pub async fn replace_resource(&mut self, new: &Stored) -> Result<bool, StoreError> {
         let before = new.version - 1;
         sql!(
@@ -166,7 +169,8 @@ impl Tx {
             self,
             execute,
             "update resource set version = $4, updated_at = $5, deleted = $6, sender = $7, person = $8, \
-             referral = $9, body = $10 where kind = $1 and id = $2 and version = $3",
+             referral = $9, body = $10, indexed = case when indexed = $11 then $12 else 0 end \
+             where kind = $1 and id = $2 and version = $3",
             &new.kind,
             &new.id,
             before,
@@ -176,70 +180,10 @@ impl Tx {
             &new.sender,
             &new.person,
             &new.referral,
-            &new.body
+            &new.body,
+            indexed(before),
+            indexed(new.version)
         )?;
         Ok(changed == 1)
-    }
-
-    /// Adds index rows: kind, id and row of each. What is there already stays.
-    pub async fn add_index(&mut self, rows: &[(&str, &str, IndexRow)]) -> Result<(), StoreError> {
-        let words: Vec<_> = rows.iter().filter(|(_, _, row)| matches!(row, IndexRow::Word { .. })).collect();
-        for some in words.chunks(ROWS_AT_ONCE) {
-            let mut query = Query::new("insert into lookup (kind, param, value, system, id) values ");
-            query.bind_rows(some.iter().filter_map(|(kind, id, row)| match row {
-                IndexRow::Word { param, value, system } => Some(vec![
-                    (*kind).into(),
-                    param.as_str().into(),
-                    value.as_str().into(),
-                    system.as_str().into(),
-                    (*id).into(),
-                ]),
-                IndexRow::Time { .. } => None,
-            }));
-            query.push(" on conflict do nothing");
-            self.run(query).await?;
-        }
-        let times: Vec<_> = rows.iter().filter(|(_, _, row)| matches!(row, IndexRow::Time { .. })).collect();
-        for some in times.chunks(ROWS_AT_ONCE) {
-            let mut query = Query::new("insert into lookup_time (kind, param, low, high, id) values ");
-            query.bind_rows(some.iter().filter_map(|(kind, id, row)| match row {
-                IndexRow::Time { param, low, high } => {
-                    Some(vec![(*kind).into(), param.as_str().into(), (*low).into(), (*high).into(), (*id).into()])
-                }
-                IndexRow::Word { .. } => None,
-            }));
-            query.push(" on conflict do nothing");
-            self.run(query).await?;
-        }
-        Ok(())
-    }
-
-    /// Takes index rows away.
-    pub async fn remove_index(&mut self, kind: &str, id: &str, rows: &[IndexRow]) -> Result<(), StoreError> {
-        for row in rows {
-            match row {
-                IndexRow::Word { param, value, system } => sql!(
-                    self,
-                    execute,
-                    "delete from lookup where kind = $1 and param = $2 and value = $3 and system = $4 and id = $5",
-                    kind,
-                    param,
-                    value,
-                    system,
-                    id
-                )?,
-                IndexRow::Time { param, low, high } => sql!(
-                    self,
-                    execute,
-                    "delete from lookup_time where kind = $1 and param = $2 and low = $3 and high = $4 and id = $5",
-                    kind,
-                    param,
-                    low,
-                    high,
-                    id
-                )?,
-            };
-        }
-        Ok(())
     }
 }

@@ -1,37 +1,54 @@
-//! Search over the index tables, with keyset paging by id: a page neither repeats nor skips while others write.
+//! Search over the index tables, with keyset paging: a page neither repeats nor skips while others write.
 
-use super::sql::Query;
-use super::{At, Sight, StoreError, Stored, Tx};
+use std::collections::BTreeSet;
 
-/// One search condition; all of a search's conditions hold together.
-#[derive(Clone, Debug)]
-pub enum Criterion {
-    /// The id is one of these.
-    Ids(Vec<String>),
-    /// It is about one of these people (ids of our Patients).
-    Persons(Vec<String>),
-    /// It came from one of these organisations (ODS); '' for the directory.
-    Senders(Vec<String>),
-    /// A token, reference, name or URI: one of these (value, system) pairs, where no system means any.
-    Words { param: String, any: Vec<(String, Option<String>)>, not: bool },
-    /// A name that begins with one of these.
-    Begins { param: String, any: Vec<String> },
-    /// The parameter is absent (or, with `false`, present).
-    Missing { param: String, missing: bool },
-    /// A date whose interval lies so; each pair is (lowest, highest) for `low` and for `high`.
-    Time { param: String, low: (At, At), high: (At, At) },
-    /// Last changed from the first moment to before the second.
-    LastUpdated(At, At),
-    /// Nothing matches: a condition on something that is not there.
-    Nothing,
-}
+use super::criteria::{column_name, list, matching, people_of_patients, referring};
+use super::sql::{Bind, Query};
+use super::{Sight, StoreError, Stored, Tx};
+use crate::fhir::search::{Column, Criterion, IndexRow, Link, SortKey, Sorted, Table, sort_value};
+
+/// The columns of `resource r` that a [`Stored`] has.
+const STORED: &str = "r.kind, r.id, r.version, r.updated_at, r.deleted, r.sender, r.person, r.referral, r.body";
 
 /// Where a page begins and how long it is.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Page {
-    /// The id after which it begins.
-    pub after: Option<String>,
+    /// The match after which it begins.
+    pub after: Option<Place>,
     pub limit: i64,
+}
+
+impl Page {
+    /// The first so many.
+    pub fn first(limit: i64) -> Page {
+        Page { after: None, limit }
+    }
+}
+
+/// A place in an order: the value of each key, and the id, which tells apart what they do not.
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Place {
+    pub keys: Vec<Option<Key>>,
+    pub id: String,
+}
+
+/// The value of one sort key.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub enum Key {
+    Text(String),
+    Whole(i64),
+    /// The bits of the number, so that not one of them is lost on the way.
+    Real(u64),
+}
+
+impl From<&Key> for Bind {
+    fn from(key: &Key) -> Bind {
+        match key {
+            Key::Text(text) => text.as_str().into(),
+            Key::Whole(number) => (*number).into(),
+            Key::Real(bits) => f64::from_bits(*bits).into(),
+        }
+    }
 }
 
 /// A page of matches.
@@ -41,27 +58,52 @@ pub struct Found {
     pub more: bool,
 }
 
+impl Found {
+    /// At most `limit` of what a statement answered that was asked for one more.
+    fn of(mut matches: Vec<Stored>, limit: i64) -> Found {
+        let limit = usize::try_from(limit).unwrap_or(0);
+        let more = matches.len() > limit;
+        matches.truncate(limit);
+        Found { matches, more }
+    }
+}
+
 impl Tx {
-    /// A page of the resources of a kind that match and that the caller may see, by id.
+    /// A page of the resources of a kind that match and that the caller may see, in the order of the keys and of their
+    /// ids.
     pub async fn search(
         &mut self,
         kind: &str,
         criteria: &[Criterion],
         sight: &Sight,
+        order: &[SortKey],
         page: &Page,
     ) -> Result<Found, StoreError> {
         let mut query = Query::new(
-            "select r.kind, r.id, r.version, r.updated_at, r.deleted, r.sender, r.person, r.referral, r.body from resource r",
+            "select s.kind, s.id, s.version, s.updated_at, s.deleted, s.sender, s.person, s.referral, s.body from (select ",
         );
-        matching(&mut query, kind, criteria, sight);
-        if let Some(after) = &page.after {
-            query.push(" and r.id > ").bind(after.as_str());
+        query.push(STORED);
+        for (key, name) in order.iter().zip(KEYS) {
+            key_value(&mut query, kind, key);
+            query.push(" as ").push(name);
         }
-        query.push(" order by r.id limit ").bind(page.limit + 1);
-        let mut matches: Vec<Stored> = self.rows(query).await?;
-        let more = matches.len() as i64 > page.limit;
-        matches.truncate(usize::try_from(page.limit).unwrap_or(0));
-        Ok(Found { matches, more })
+        query.push(" from resource r");
+        matching(&mut query, kind, criteria, sight);
+        if let Some(after) = page.after.as_ref().filter(|_| order.is_empty()) {
+            query.push(" and r.id > ").bind(after.id.as_str());
+        }
+        query.push(") s");
+        if let Some(after) = page.after.as_ref().filter(|_| !order.is_empty()) {
+            query.push(" where ");
+            behind(&mut query, order, after);
+        }
+        query.push(" order by ");
+        for (key, name) in order.iter().zip(KEYS) {
+            query.push("s.").push(name).push(" is null, s.").push(name);
+            query.push(if key.descending { " desc, " } else { ", " });
+        }
+        query.push("s.id limit ").bind(page.limit + 1);
+        Ok(Found::of(self.rows(query).await?, page.limit))
     }
 
     /// How many match in all.
@@ -72,11 +114,6 @@ impl Tx {
         Ok(counted.first().map_or(0, |c| c.0))
     }
 
-    /// Our Patients that one of these sent or own Patient ids stands for.
-    pub async fn persons_of_patients(&mut self, ids: &[String], sight: &Sight) -> Result<Vec<String>, StoreError> {
-        self.persons(&[Criterion::Ids(ids.to_vec())], sight).await
-    }
-
     /// Our Patients whose Patient (ours or a sender's) carries this identifier.
     pub async fn persons_by_identifier(
         &mut self,
@@ -84,96 +121,142 @@ impl Tx {
         system: Option<&str>,
         sight: &Sight,
     ) -> Result<Vec<String>, StoreError> {
-        let any = vec![(value.to_owned(), system.map(str::to_owned))];
-        self.persons(&[Criterion::Words { param: "identifier".to_owned(), any, not: false }], sight).await
-    }
-
-    async fn persons(&mut self, criteria: &[Criterion], sight: &Sight) -> Result<Vec<String>, StoreError> {
-        let mut query = Query::new("select distinct r.person from resource r");
-        matching(&mut query, "Patient", criteria, sight);
-        query.push(" and r.person <> '' limit 1000");
+        let criteria = [Criterion::identifier(value, system.map(str::to_owned))];
+        let mut query = Query::new("select distinct people.person from (");
+        people_of_patients(&mut query, &criteria, sight);
+        query.push(") people limit 1000");
         let found: Vec<(String,)> = self.rows(query).await?;
         Ok(found.into_iter().map(|(person,)| person).collect())
     }
-}
 
-fn matching(query: &mut Query, kind: &str, criteria: &[Criterion], sight: &Sight) {
-    query.push(" where r.kind = ").bind(kind).push(" and not r.deleted");
-    for criterion in criteria {
-        criterion.restrict(query, kind);
-    }
-    sight.restrict(query);
-}
-
-fn list(query: &mut Query, values: &[String]) {
-    query.push("(");
-    for (at, value) in values.iter().enumerate() {
-        query.push(if at == 0 { "" } else { ", " }).bind(value.as_str());
-    }
-    query.push(")");
-}
-
-impl Criterion {
-    fn restrict(&self, query: &mut Query, kind: &str) {
-        match self {
-            Criterion::Ids(ids) if !ids.is_empty() => list(query.push(" and r.id in "), ids),
-            Criterion::Persons(ids) if !ids.is_empty() => list(query.push(" and r.person in "), ids),
-            Criterion::Senders(senders) if !senders.is_empty() => list(query.push(" and r.sender in "), senders),
-            Criterion::Words { any, .. } if any.is_empty() => {
-                query.push(" and 1 = 0");
-            }
-            Criterion::Begins { any, .. } if any.is_empty() => {
-                query.push(" and 1 = 0");
-            }
-            Criterion::Words { param, any, not } => {
-                query.push(if *not { " and r.id not in (" } else { " and r.id in (" });
-                query.push("select l.id from lookup l where l.kind = ").bind(kind);
-                query.push(" and l.param = ").bind(param.as_str()).push(" and (");
-                for (at, (value, system)) in any.iter().enumerate() {
-                    query.push(if at == 0 { "" } else { " or " });
-                    match system {
-                        Some(system) if value.is_empty() => {
-                            query.push("l.system = ").bind(system.as_str());
-                        }
-                        Some(system) => {
-                            query.push("(l.value = ").bind(value.as_str());
-                            query.push(" and l.system = ").bind(system.as_str()).push(")");
-                        }
-                        None => {
-                            query.push("l.value = ").bind(value.as_str());
-                        }
-                    }
+    /// The place of a match in an order.
+    pub async fn place(&mut self, stored: &Stored, order: &[SortKey]) -> Result<Place, StoreError> {
+        let resource = stored.resource()?;
+        let keys = order.iter().map(|key| match &key.by {
+            Sorted::Id => Some(Key::Text(stored.id.clone())),
+            Sorted::LastUpdated => Some(Key::Whole(stored.updated_at.0)),
+            Sorted::Value { .. } => sort_value(&resource, key).and_then(|row| match row {
+                IndexRow::Word { value, .. } => Some(Key::Text(value)),
+                IndexRow::Time { low, .. } => Some(Key::Whole(low)),
+                IndexRow::Number { range, .. } => Some(Key::Real(range.low.0.to_bits())),
+                IndexRow::Pair { .. } => None,
+            }),
+            Sorted::Queue(_) => None,
+        });
+        let mut place = Place { keys: keys.collect(), id: stored.id.clone() };
+        if order.iter().any(|key| matches!(key.by, Sorted::Queue(_)))
+            && let Some(task) = self.task(&stored.id).await?
+        {
+            for (key, value) in order.iter().zip(&mut place.keys) {
+                if let Sorted::Queue(column) = key.by {
+                    *value = Some(match column {
+                        Column::Priority => Key::Whole(-task.priority),
+                        Column::Due => Key::Whole(task.due.0),
+                        Column::Status => Key::Text(task.status.clone()),
+                        Column::Code => Key::Text(task.code.clone()),
+                        Column::Role => Key::Text(task.role.clone()),
+                        Column::Owner => Key::Text(task.owner.clone()),
+                        Column::Referral => Key::Text(task.referral.clone()),
+                        Column::Locality => Key::Text(task.locality.clone()),
+                    });
                 }
-                query.push("))");
-            }
-            Criterion::Begins { param, any } => {
-                query.push(" and r.id in (select l.id from lookup l where l.kind = ").bind(kind);
-                query.push(" and l.param = ").bind(param.as_str()).push(" and (");
-                for (at, start) in any.iter().enumerate() {
-                    query.push(if at == 0 { "(l.value >= " } else { " or (l.value >= " }).bind(start.as_str());
-                    query.push(" and l.value < ").bind(format!("{start}\u{10FFFF}")).push(")");
-                }
-                query.push("))");
-            }
-            Criterion::Missing { param, missing } => {
-                query.push(if *missing { " and r.id not in (" } else { " and r.id in (" });
-                query.push("select l.id from lookup l where l.kind = ").bind(kind);
-                query.push(" and l.param = ").bind(param.as_str());
-                query.push(" union all select x.id from lookup_time x where x.kind = ").bind(kind);
-                query.push(" and x.param = ").bind(param.as_str()).push(")");
-            }
-            Criterion::Time { param, low, high } => {
-                query.push(" and r.id in (select x.id from lookup_time x where x.kind = ").bind(kind);
-                query.push(" and x.param = ").bind(param.as_str());
-                query.push(" and x.low >= ").bind(low.0).push(" and x.low <= ").bind(low.1);
-                query.push(" and x.high >= ").bind(high.0).push(" and x.high <= ").bind(high.1).push(")");
-            }
-            Criterion::LastUpdated(from, before) => {
-                query.push(" and r.updated_at >= ").bind(*from).push(" and r.updated_at < ").bind(*before);
-            }
-            Criterion::Ids(_) | Criterion::Persons(_) | Criterion::Senders(_) | Criterion::Nothing => {
-                query.push(" and 1 = 0");
             }
         }
+        Ok(place)
+    }
+
+    /// Those of these resources (type, id) that are there and that the caller may see, at most `limit` and one more.
+    pub async fn all_of(
+        &mut self,
+        wanted: &BTreeSet<(String, String)>,
+        sight: &Sight,
+        limit: i64,
+    ) -> Result<Found, StoreError> {
+        let mut query = Query::new("select ");
+        query.push(STORED).push(" from resource r where not r.deleted and (1 = 0");
+        let kinds: BTreeSet<&str> = wanted.iter().map(|(kind, _)| kind.as_str()).collect();
+        for kind in kinds {
+            let ids: Vec<_> = wanted.iter().filter(|(of, _)| of == kind).map(|(_, id)| id).collect();
+            query.push(" or (r.kind = ").bind(kind);
+            list(query.push(" and r.id in "), &ids);
+            query.push(")");
+        }
+        query.push(")");
+        sight.restrict(&mut query);
+        query.push(" order by r.kind, r.id limit ").bind(limit + 1);
+        Ok(Found::of(self.rows(query).await?, limit))
+    }
+
+    /// Resources of a kind that refer by one of these links to one of these (type, id), at most `limit` and one more.
+    pub async fn referring(
+        &mut self,
+        kind: &str,
+        links: &[Link],
+        to: &BTreeSet<(String, String)>,
+        sight: &Sight,
+        limit: i64,
+    ) -> Result<Found, StoreError> {
+        let mut query = Query::new("select ");
+        query.push(STORED).push(" from resource r where not r.deleted and r.kind = ").bind(kind);
+        query.push(" and r.id in (");
+        referring(&mut query, kind, links, to, sight);
+        query.push(")");
+        sight.restrict(&mut query);
+        query.push(" order by r.id limit ").bind(limit + 1);
+        Ok(Found::of(self.rows(query).await?, limit))
+    }
+}
+
+const KEYS: [&str; 3] = ["k1", "k2", "k3"];
+
+/// `, value`: what `resource r` is sorted by.
+fn key_value(query: &mut Query, kind: &str, key: &SortKey) {
+    match &key.by {
+        Sorted::Id => {
+            query.push(", r.id");
+        }
+        Sorted::LastUpdated => {
+            query.push(", r.updated_at");
+        }
+        Sorted::Value { params, table } => {
+            query.push(if key.descending { ", (select max(" } else { ", (select min(" });
+            query.push(match table {
+                Table::Words => "l.value) from lookup l",
+                Table::Times => "l.low) from lookup_time l",
+                Table::Numbers => "l.low) from lookup_number l",
+                Table::Pairs => "l.value) from lookup_pair l",
+            });
+            query.push(" where l.id = r.id and l.kind = ").bind(kind);
+            list(query.push(" and l.param in "), params);
+            query.push(")");
+        }
+        // A higher priority is a lower rank.
+        Sorted::Queue(Column::Priority) => {
+            query.push(", (select 0 - t.priority from task t where t.id = r.id)");
+        }
+        Sorted::Queue(column) => {
+            query.push(", (select ").push(column_name(*column)).push(" from task t where t.id = r.id)");
+        }
+    }
+}
+
+/// Behind a place in the order: what has no value of a key comes last.
+fn behind(query: &mut Query, order: &[SortKey], after: &Place) {
+    let keys: Vec<_> = order.iter().zip(KEYS).zip(&after.keys).collect();
+    for ((key, name), value) in &keys {
+        match value {
+            Some(value) => {
+                query.push("(s.").push(name).push(if key.descending { " < " } else { " > " }).bind(value);
+                query.push(" or s.").push(name).push(" is null or (s.").push(name).push(" = ").bind(value);
+            }
+            None => {
+                query.push("(1 = 0 or (s.").push(name).push(" is null");
+            }
+        }
+        query.push(" and ");
+    }
+    query.push("s.id > ").bind(after.id.as_str());
+    for _ in &keys {
+        query.push("))");
     }
 }

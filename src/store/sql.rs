@@ -42,6 +42,7 @@ pub(super) struct Query {
 pub(super) enum Bind {
     Text(String),
     Number(i64),
+    Real(f64),
     Flag(bool),
 }
 
@@ -60,6 +61,12 @@ impl From<String> for Bind {
 impl From<i64> for Bind {
     fn from(value: i64) -> Bind {
         Bind::Number(value)
+    }
+}
+
+impl From<f64> for Bind {
+    fn from(value: f64) -> Bind {
+        Bind::Real(value)
     }
 }
 
@@ -116,6 +123,7 @@ macro_rules! bound {
             query = match bind {
                 Bind::Text(value) => query.bind(value),
                 Bind::Number(value) => query.bind(value),
+                Bind::Real(value) => query.bind(value),
                 Bind::Flag(value) => query.bind(value),
             };
         }

@@ -1,7 +1,8 @@
 //! The human task queue: its own indexed table beside the Task resources.
 
 use super::sql::Query;
-use super::{At, Sight, StoreError, Stored, Tx};
+use super::{At, Sight, StoreError, Stored, Tx, criteria};
+use crate::fhir::search::{Column, Criterion, QueueTest};
 use crate::pathway::task::is_open_status;
 
 /// A Task, as far as the queue orders and hands it out.
@@ -43,30 +44,6 @@ pub struct WorkOrder<'a> {
     /// Only this practice's (ODS).
     pub practice: Option<&'a str>,
     pub now: At,
-}
-
-/// A search of the queue; empty lists do not restrict.
-#[derive(Default)]
-pub struct TaskQuery {
-    pub ids: Vec<String>,
-    pub statuses: Vec<String>,
-    pub not_statuses: Vec<String>,
-    pub codes: Vec<String>,
-    pub roles: Vec<String>,
-    pub localities: Vec<String>,
-    pub owners: Vec<String>,
-    /// `Some(true)`: only Tasks that are nobody's.
-    pub owner_missing: Option<bool>,
-    pub priorities: Vec<i64>,
-    pub referrals: Vec<String>,
-    pub persons: Option<Vec<String>>,
-    pub due: Vec<(At, At)>,
-    /// Open Tasks due before this moment.
-    pub overdue_at: Option<At>,
-    pub not_overdue_at: Option<At>,
-    pub updated: Vec<(At, At)>,
-    /// Newest first by id, instead of by priority and due time.
-    pub by_id: bool,
 }
 
 const COLUMNS: &str = "t.id, t.version, t.status, t.code, t.role, t.locality, t.practice, t.owner, t.priority, t.ready, t.due, \
@@ -213,7 +190,7 @@ impl Tx {
     /// Searches the queue: at most `limit` Task resources after `after`, most urgent first.
     pub async fn search_tasks(
         &mut self,
-        wanted: &TaskQuery,
+        wanted: &[Criterion],
         sight: &Sight,
         after: Option<(i64, i64, &str)>,
         limit: i64,
@@ -222,19 +199,12 @@ impl Tx {
             "select t.id, t.version, t.status, t.code, t.role, t.locality, t.practice, t.owner, t.priority, t.ready, t.due, \
              t.referral, t.person, t.created_at, t.open, t.held_at, r.kind, r.updated_at, r.deleted, r.sender, r.body",
         );
-        wanted.begin(&mut query);
-        wanted.restrict(&mut query);
-        sight.restrict(&mut query);
+        queued(&mut query, wanted, sight);
         if let Some((priority, due, id)) = after {
-            if wanted.by_id {
-                query.push(" and t.id > ").bind(id);
-            } else {
-                query.push(" and (t.priority, t.due, t.id) > (").bind(priority).push(", ").bind(due).push(", ");
-                query.bind(id).push(")");
-            }
+            query.push(" and (t.priority, t.due, t.id) > (").bind(priority).push(", ").bind(due).push(", ");
+            query.bind(id).push(")");
         }
-        query.push(if wanted.by_id { " order by t.id limit " } else { " order by t.priority, t.due, t.id limit " });
-        query.bind(limit);
+        query.push(" order by t.priority, t.due, t.id limit ").bind(limit);
         let rows: Vec<TaskAndBody> = self.rows(query).await?;
         Ok(rows.into_iter().map(TaskAndBody::split).collect())
     }
@@ -250,81 +220,51 @@ impl Tx {
     }
 
     /// How many Tasks a search finds in all.
-    pub async fn count_tasks(&mut self, wanted: &TaskQuery, sight: &Sight) -> Result<i64, StoreError> {
+    pub async fn count_tasks(&mut self, wanted: &[Criterion], sight: &Sight) -> Result<i64, StoreError> {
         let mut query = Query::new("select count(*)");
-        wanted.begin(&mut query);
-        wanted.restrict(&mut query);
-        sight.restrict(&mut query);
+        queued(&mut query, wanted, sight);
         let counted: Vec<(i64,)> = self.rows(query).await?;
         Ok(counted.first().map_or(0, |c| c.0))
     }
 }
 
-impl TaskQuery {
-    /// Which table leads. SQLite keeps the order of a cross join, and left alone would go through every Task resource.
-    fn begin(&self, query: &mut Query) {
-        query.push(match self.persons {
-            Some(_) => " from resource r cross join task t where r.kind = 'Task' and t.id = r.id and not r.deleted",
-            None => " from task t cross join resource r where r.kind = 'Task' and r.id = t.id and not r.deleted",
-        });
+/// ` from task t, resource r where ...`: the Tasks that match and that the caller may see.
+fn queued(query: &mut Query, wanted: &[Criterion], sight: &Sight) {
+    // Which table leads. SQLite keeps the order of a cross join, and left alone would go through every Task resource.
+    query.push(if wanted.iter().any(leads_to_resources) {
+        " from resource r cross join task t where r.kind = 'Task' and t.id = r.id and not r.deleted"
+    } else {
+        " from task t cross join resource r where r.kind = 'Task' and r.id = t.id and not r.deleted"
+    });
+    for criterion in wanted {
+        match criterion {
+            Criterion::Queue(test) => {
+                if only_open(test) {
+                    // Lets the index of open Tasks be used.
+                    query.push(" and t.open");
+                }
+                criteria::queue(query, test);
+            }
+            other => criteria::restrict(query, "Task", other, sight),
+        }
     }
+    sight.restrict(query);
+}
 
-    fn restrict(&self, query: &mut Query) {
-        if !self.statuses.is_empty() && self.statuses.iter().all(|status| is_open_status(status)) {
-            // Lets the index of open Tasks be used.
-            query.push(" and t.open");
-        }
-        let any = [
-            (" and t.id in (", &self.ids),
-            (" and t.status in (", &self.statuses),
-            (" and t.status not in (", &self.not_statuses),
-            (" and t.code in (", &self.codes),
-            (" and t.role in (", &self.roles),
-            (" and t.locality in (", &self.localities),
-            (" and t.owner in (", &self.owners),
-            (" and t.referral in (", &self.referrals),
-        ];
-        for (text, values) in any {
-            if values.is_empty() {
-                continue;
-            }
-            query.push(text);
-            for (at, value) in values.iter().enumerate() {
-                query.push(if at == 0 { "" } else { ", " }).bind(value.as_str());
-            }
-            query.push(")");
-        }
-        if let Some(persons) = &self.persons {
-            query.push(" and r.person in (''");
-            for person in persons {
-                query.push(", ").bind(person.as_str());
-            }
-            query.push(") and r.person <> ''");
-        }
-        match self.owner_missing {
-            Some(true) => drop(query.push(" and t.owner = ''")),
-            Some(false) => drop(query.push(" and t.owner <> ''")),
-            None => {}
-        }
-        if !self.priorities.is_empty() {
-            query.push(" and t.priority in (");
-            for (at, priority) in self.priorities.iter().enumerate() {
-                query.push(if at == 0 { "" } else { ", " }).bind(*priority);
-            }
-            query.push(")");
-        }
-        for (low, high) in &self.due {
-            query.push(" and t.due >= ").bind(*low).push(" and t.due < ").bind(*high);
-        }
-        for (low, high) in &self.updated {
-            query.push(" and r.updated_at >= ").bind(*low).push(" and r.updated_at < ").bind(*high);
-        }
-        if let Some(now) = self.overdue_at {
-            query.push(" and t.open and t.held_at = 0 and t.due < ").bind(now);
-        }
-        if let Some(now) = self.not_overdue_at {
-            query.push(" and not (t.open and t.held_at = 0 and t.due < ").bind(now).push(")");
-        }
+/// Whether few resources meet this, which are then looked at before the queue.
+fn leads_to_resources(criterion: &Criterion) -> bool {
+    match criterion {
+        Criterion::Ids(_) | Criterion::Persons(_) | Criterion::Chain { .. } | Criterion::Has { .. } => true,
+        Criterion::Words { not, .. } => !not,
+        Criterion::Any(any) => any.iter().all(leads_to_resources),
+        _ => false,
+    }
+}
+
+fn only_open(test: &QueueTest) -> bool {
+    match test {
+        QueueTest::Is { column: Column::Status, any, not } => !not && any.iter().all(|status| is_open_status(status)),
+        _ => false,
     }
 }
 

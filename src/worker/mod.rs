@@ -1,5 +1,7 @@
-//! The loops: deliveries are leased, sent and settled; credentials that expired are forgotten.
+//! The loops: deliveries are leased, sent and settled; credentials that expired are forgotten; the search index of what an
+//! earlier release stored is brought up to date.
 
+mod catch_up;
 mod deliver;
 mod tidy;
 
@@ -31,6 +33,7 @@ impl Worker {
     pub fn start(self: Arc<Worker>, stop: &CancellationToken, tasks: &TaskTracker) {
         let slots = Arc::new(Semaphore::new(self.settings.workers.max(1)));
         tasks.spawn(deliver::deliver(Arc::clone(&self), slots, stop.clone(), tasks.clone()));
+        tasks.spawn(catch_up::catch_up(self.store.clone(), stop.clone()));
         tasks.spawn(tidy::tidy(self, stop.clone()));
     }
 }

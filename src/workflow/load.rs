@@ -6,9 +6,10 @@ use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use crate::fhir::search::{Criterion, IndexRow, Word, rows};
 use crate::fhir::systems::ODS;
-use crate::fhir::{IssueCode, Resource, index, index::IndexRow};
-use crate::store::{Belongs, Criterion, Page, Sight, Store};
+use crate::fhir::{IssueCode, Resource};
+use crate::store::{Belongs, Page, Sight, Store};
 
 use super::submit::rewrite;
 use super::{Actor, Error, House, Result, Unit, deliver, retrying};
@@ -183,15 +184,16 @@ fn content(resource: &Resource) -> Value {
 
 /// The id of a resource that came without one: that of the one with the same identifier, else one made from its content.
 async fn known_id(unit: &mut Unit<'_>, resource: &Resource) -> Result<String> {
-    let identifiers = index::rows(resource).into_iter().filter_map(|row| match row {
-        IndexRow::Word { param, value, system } if param == "identifier" => Some((value, Some(system))),
+    let identifiers = rows(resource, false).into_iter().filter_map(|row| match row {
+        IndexRow::Word { param, value, system } if param == "identifier" => {
+            Some(Word::Is { value, system: Some(system) })
+        }
         _ => None,
     });
     let any: Vec<_> = identifiers.collect();
     if !any.is_empty() {
-        let words = Criterion::Words { param: "identifier".to_owned(), any, not: false };
-        let page = Page { after: None, limit: 1 };
-        let found = unit.tx.search(resource.kind(), &[words], &Sight::Directory, &page).await?;
+        let words = Criterion::Words { params: vec!["identifier".to_owned()], any, not: false };
+        let found = unit.tx.search(resource.kind(), &[words], &Sight::Directory, &[], &Page::first(1)).await?;
         if let Some(there) = found.matches.first() {
             return Ok(there.id.clone());
         }

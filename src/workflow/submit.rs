@@ -6,9 +6,10 @@ use std::collections::{HashMap, HashSet};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use crate::fhir::search::{self, Criterion};
 use crate::fhir::when::instant;
-use crate::fhir::{Issue, IssueCode, Resource, index, path};
-use crate::store::{Criterion, Page, Store, Stored, SubmissionRow};
+use crate::fhir::{Issue, IssueCode, Resource, path};
+use crate::store::{Page, Store, Stored, SubmissionRow};
 
 use super::keep::Keeping;
 use super::refer::Referred;
@@ -469,7 +470,7 @@ async fn existing(unit: &mut Unit<'_>, kind: &str, criteria: &str, expression: &
     let refused = |text: &str| Error::rule(IssueCode::NotSupported, expression, text.to_owned());
     let criterion = criteria.strip_prefix('?').unwrap_or(criteria);
     let (param, value) = criterion.split_once('=').unwrap_or((criterion, ""));
-    if param != "identifier" || value.is_empty() || value.contains('&') || index::param(kind, "identifier").is_none() {
+    if param != "identifier" || value.is_empty() || value.contains('&') || search::param(kind, "identifier").is_none() {
         return Err(refused(
             "If-None-Exist takes identifier=system|value, the business identifier that must not be there yet.",
         ));
@@ -484,9 +485,8 @@ async fn existing(unit: &mut Unit<'_>, kind: &str, criteria: &str, expression: &
     };
     // No unique key keeps two from both finding nothing. The value alone: both may give the system, or only one.
     unit.tx.hold(&format!("{kind} {value}")).await?;
-    let words = Criterion::Words { param: param.to_owned(), any: vec![(value, system)], not: false };
     let sight = unit.actor.sight.clone();
-    let found = unit.tx.search(kind, &[words], &sight, &Page { after: None, limit: 100 }).await?;
+    let found = unit.tx.search(kind, &[Criterion::identifier(value, system)], &sight, &[], &Page::first(100)).await?;
     let mut nearest = nearest(unit.actor, found.matches);
     match nearest.len() {
         0 => Ok(None),

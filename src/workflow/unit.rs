@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::fhir::systems::REFERRAL_FLAG;
 use crate::fhir::when::instant;
-use crate::fhir::{Resource, index};
+use crate::fhir::{Resource, search};
 use crate::store::{AuditRow, Belongs, Practice, Sight, Store, StoreError, Stored, Tx};
 
 use super::{Actor, Error, House, Result};
@@ -212,7 +212,7 @@ impl<'a> Unit<'a> {
                 body: stored.body.clone(),
             });
             let (kind, id) = (t.resource.kind(), t.resource.id().unwrap_or_default());
-            let found = index::rows(&t.resource);
+            let found = search::rows(&t.resource, !t.belongs.person.is_empty());
             match &t.before {
                 None => {
                     rows.extend(found.into_iter().map(|row| (kind, id, row)));
@@ -222,7 +222,7 @@ impl<'a> Unit<'a> {
                     if !self.tx.replace_resource(&stored).await? {
                         return Err(StoreError::Conflict.into());
                     }
-                    let old = index::rows(&before.resource()?);
+                    let old = search::rows(&before.resource()?, !before.person.is_empty());
                     let gone: Vec<_> = old.iter().filter(|row| !found.contains(row)).cloned().collect();
                     self.tx.remove_index(kind, id, &gone).await?;
                     rows.extend(found.into_iter().filter(|row| !old.contains(row)).map(|row| (kind, id, row)));

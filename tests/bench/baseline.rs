@@ -33,10 +33,12 @@ pub(crate) struct Footprint {
 }
 
 /// Each table with the rows that a referral ($1), about a person ($2) nobody knew before, wrote there.
-const WRITTEN: [(&str, &str); 9] = [
+const WRITTEN: [(&str, &str); 11] = [
     ("resource", "person = $2"),
     ("lookup", "id in (select id from resource where person = $2)"),
     ("lookup_time", "id in (select id from resource where person = $2)"),
+    ("lookup_number", "id in (select id from resource where person = $2)"),
+    ("lookup_pair", "id in (select id from resource where person = $2)"),
     ("person", "id = $2"),
     ("referral", "id = $1"),
     ("referral_identifier", "referral = $1"),

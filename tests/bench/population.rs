@@ -137,12 +137,12 @@ const STATEMENTS: [&str; 8] = [
     "insert into referral select id, reference, practice, printf('%064x', i), '', person, practice, locality, \
      printf('018f%08x-episode', i), printf('018f%08x-plan', i), case when i % 5 < 2 then 'received' else 'closed' end, '', \
      received, received from r where ?1 + ?2 + ?3 is not null",
-    "insert into resource select 'Patient', person, 1, received, false, '', person, '', json_object('resourceType', \
+    "insert into resource (kind, id, version, updated_at, deleted, sender, person, referral, indexed, body) select 'Patient', person, 1, received, false, '', person, '', 101, json_object('resourceType', \
      'Patient', 'id', person, 'meta', json_object('versionId', '1', 'lastUpdated', '2026-01-01T00:00:00.000Z'), 'active', \
      json('true'), 'name', json_array(json_object('family', printf('Family%d', i % 5003), 'given', json_array('Given'))), \
      'gender', 'female', 'generalPractitioner', json_array(json_object('type', 'Organization', 'identifier', json_object( \
      'system', 'https://fhir.nhs.uk/Id/ods-organization-code', 'value', practice)))) from r where ?1 + ?2 + ?3 is not null",
-    "insert into resource select 'ServiceRequest', id, 1, received, false, practice, person, id, json_object( \
+    "insert into resource (kind, id, version, updated_at, deleted, sender, person, referral, indexed, body) select 'ServiceRequest', id, 1, received, false, practice, person, id, 101, json_object( \
      'resourceType', 'ServiceRequest', 'id', id, 'meta', json_object('versionId', '1', 'lastUpdated', \
      '2026-01-01T00:00:00.000Z'), 'identifier', json_array(json_object('use', 'secondary', 'system', \
      'https://livewell.example/Id/referral-reference', 'value', reference)), 'status', 'active', 'intent', 'order', \
@@ -165,7 +165,7 @@ const STATEMENTS: [&str; 8] = [
      case when t % 10 = 3 then ?2 + ?3 / 2 else r.received end, \
      case when t % 10 = 3 then ?2 + ?3 else r.received + 172800000000 end, r.id, r.person, r.received, k < 9 \
      from s join r on r.i = s.t / {each}",
-    "insert into resource select 'Task', id, 1, created_at, false, practice, person, referral, json_object('resourceType', \
+    "insert into resource (kind, id, version, updated_at, deleted, sender, person, referral, indexed, body) select 'Task', id, 1, created_at, false, practice, person, referral, 101, json_object('resourceType', \
      'Task', 'id', id, 'meta', json_object('versionId', '1', 'lastUpdated', '2026-01-01T00:00:00.000Z'), 'status', status, \
      'intent', 'order', 'priority', case priority when 2 then 'urgent' else 'routine' end, 'code', json_object('coding', \
      json_array(json_object('system', 'https://livewell.example/CodeSystem/task-code', 'code', code))), 'focus', \

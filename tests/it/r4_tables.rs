@@ -245,7 +245,10 @@ fn search_parameters(package: &Package) -> String {
         let expression = text(parameter, "expression").split_whitespace().collect::<Vec<_>>().join(" ");
         for base in list(parameter, "base").iter().filter_map(Value::as_str) {
             let (code, kind) = (text(parameter, "code"), text(parameter, "type"));
-            let line = [code, kind, &targets(parameter), &of_this_base(&expression, base)].join("\t");
+            let mut line = [code, kind, &targets(parameter), &of_this_base(&expression, base)].join("\t");
+            if kind == "composite" {
+                write!(line, "\t{}", components(package, parameter)).expect("a string takes it");
+            }
             of_base.entry(base).or_default().entry(code).or_insert(line);
         }
     }
@@ -253,6 +256,7 @@ fn search_parameters(package: &Package) -> String {
         "{ORIGIN}\
 # A resource type; below it, indented, a search parameter each, parted by tabs: code, type, target types, expression.
 # Targets: * any. Parameters that search an extension or have no expression are left out.
+# A composite has its components after that, parted by semicolons: value type and expression, from where its own leads.
 # A compartment: `@Patient`; below it, indented, a type and the codes of the parameters that put it into the compartment.
 "
     );
@@ -270,6 +274,16 @@ fn search_parameters(package: &Package) -> String {
         }
     }
     out
+}
+
+/// The components of a composite: value type and expression of each.
+fn components(package: &Package, composite: &Value) -> String {
+    let component = |part: &Value| {
+        let definition = text(part, "definition");
+        let defined = of_kind(package, "SearchParameter").find(|p| text(p, "url") == definition);
+        format!("{} {}", text(defined.expect("a component is defined"), "type"), text(part, "expression"))
+    };
+    list(composite, "component").iter().map(component).collect::<Vec<_>>().join("; ")
 }
 
 /// The parameters of R4 itself: with an expression, not on an extension, not the package's example.

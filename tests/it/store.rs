@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use livewell::fhir::index::IndexRow;
+use livewell::fhir::search::{Criterion, IndexRow, Word};
 use livewell::store::{
-    At, Criterion, DatabaseSettings, NewDelivery, Page, PersonRow, ReferralRow, Sight, Store, StoreError, Stored,
+    At, DatabaseSettings, NewDelivery, Page, PersonRow, Place, ReferralRow, Sight, Store, StoreError, Stored,
 };
 use tokio::task::JoinSet;
 
@@ -144,19 +144,19 @@ on_each_store! {
         let mut paged = Vec::new();
         let mut after = None;
         loop {
-            let page = Page { after: after.clone(), limit: 2 };
-            let found = tx.search("Patient", &[], &Sight::Everything, &page).await.unwrap();
+            let page = Page { after, limit: 2 };
+            let found = tx.search("Patient", &[], &Sight::Everything, &[], &page).await.unwrap();
             paged.extend(found.matches.into_iter().map(|m| m.id));
             if !found.more {
                 break;
             }
-            after = paged.last().cloned();
+            after = paged.last().map(|id| Place { keys: Vec::new(), id: id.clone() });
         }
         assert_eq!(paged, ["10", "9", "B", "Z", "a", "b-2"]);
 
-        let begins = Criterion::Begins { param: "family".to_owned(), any: vec!["smith".to_owned()] };
-        let page = Page { after: None, limit: 10 };
-        let found = tx.search("Patient", &[begins], &Sight::Everything, &page).await.unwrap();
+        let any = vec![Word::Begins("smith".to_owned())];
+        let begins = Criterion::Words { params: vec!["family".to_owned()], any, not: false };
+        let found = tx.search("Patient", &[begins], &Sight::Everything, &[], &Page::first(10)).await.unwrap();
         let found: Vec<_> = found.matches.into_iter().map(|m| m.id).collect();
         assert_eq!(found, ["9", "B", "a"], "smith, smithé and smith-jones; neither smit nor smi th");
     }

@@ -1,7 +1,8 @@
-//! Search: `GET /fhir/{type}?...` and `POST /fhir/{type}/_search` (<https://hl7.org/fhir/R4/http.html#search>).
+//! Search: `GET /fhir/{type}?...` and `POST /fhir/{type}/_search` (<https://hl7.org/fhir/R4/http.html#search>), and the
+//! compartment of a Patient: `GET /fhir/Patient/{id}/{type}?...`.
 
+mod along;
 mod criteria;
-mod queue;
 mod request;
 
 use axum::extract::{Form, Path, State as Extract};
@@ -15,10 +16,13 @@ use super::state::{Call, State};
 use super::types::served;
 use crate::auth::scope::Interaction;
 use crate::fhir::outcome::operation_outcome;
+use crate::fhir::search::{Column, Criterion, SortKey, Sorted};
 use crate::fhir::{Issue, IssueCode};
-use crate::store::{Page, Stored};
+use crate::store::{Key, Page, Place, Stored, Tx};
+use crate::workflow;
 
-pub(super) use queue::PARAMETERS as TASK_PARAMETERS;
+use along::Along;
+pub(super) use criteria::names as parameter_names;
 use request::Request;
 
 /// Search by URL.
@@ -28,7 +32,7 @@ pub(super) async fn by_url(
     call: Call,
 ) -> Result<Response, Error> {
     let query = call.query.clone();
-    search(&doors, &kind, &call, query).await
+    search(&doors, &kind, None, &call, query).await
 }
 
 /// Search by form, which keeps what is searched for out of URLs.
@@ -40,66 +44,169 @@ pub(super) async fn by_form(
 ) -> Result<Response, Error> {
     let mut query = call.query.clone();
     query.extend(form);
-    search(&doors, &kind, &call, query).await
+    search(&doors, &kind, None, &call, query).await
 }
 
-async fn search(doors: &State, kind: &str, call: &Call, query: Vec<(String, String)>) -> Result<Response, Error> {
+/// Search of what is in the compartment of a Patient (<https://hl7.org/fhir/R4/compartmentdefinition-patient.html>).
+pub(super) async fn in_compartment(
+    Extract(doors): Extract<State>,
+    Path((compartment, id, kind)): Path<(String, String, String)>,
+    call: Call,
+) -> Result<Response, Error> {
+    if compartment != "Patient" {
+        return Err(workflow::Error::NotFound.into());
+    }
+    let query = call.query.clone();
+    search(&doors, &kind, Some(id), &call, query).await
+}
+
+async fn search(
+    doors: &State,
+    kind: &str,
+    patient: Option<String>,
+    call: &Call,
+    query: Vec<(String, String)>,
+) -> Result<Response, Error> {
     served(kind)?;
     call.may(kind, Interaction::Search)?;
-    let request = Request::read(call, kind, query)?;
+    let mut request = Request::read(call, kind, query)?;
+    request.patient = request.patient.or(patient);
     disclose(call, "search-type", kind, "").await?;
-    if kind == "Task" {
-        return queue::search(doors, call, request).await;
-    }
+    let (criteria, ignored) = criteria::read(call, kind, &request)?;
+    let order = request.order(kind)?;
+    let includes = request.included(kind)?;
     let mut tx = doors.store.read().await?;
-    let (criteria, ignored) = criteria::read(&mut tx, call, kind, &request).await?;
-    let page = Page { after: request.after.clone(), limit: request.count };
-    let found = tx.search(kind, &criteria, &call.actor.sight, &page).await?;
-    let total = if request.total { Some(tx.count(kind, &criteria, &call.actor.sight).await?) } else { None };
+    let found = page(&mut tx, call, kind, &criteria, &order, &request).await?;
+    let total = match request.total {
+        true if kind == "Task" => Some(tx.count_tasks(&criteria, &call.actor.sight).await?),
+        true => Some(tx.count(kind, &criteria, &call.actor.sight).await?),
+        false => None,
+    };
+    let along = along::gather(&mut tx, call, &found.matches, &includes).await?;
     drop(tx);
-    let next = found.matches.last().filter(|_| found.more && request.count > 0).map(|last| last.id.clone());
-    Ok(answer(doors, call, kind, &request, &found.matches, next, total, &ignored))
+    let answer = Answer { kind, request, matches: found.matches, next: found.next, along, total, ignored };
+    Ok(answer.into_response(doors, call))
 }
 
-/// The searchset Bundle.
-#[expect(clippy::too_many_arguments, reason = "the parts of one Bundle")]
-fn answer(
-    doors: &State,
+/// A page of matches, and the place after which the next begins.
+struct Matched {
+    matches: Vec<Stored>,
+    next: Option<Place>,
+}
+
+async fn page(
+    tx: &mut Tx,
     call: &Call,
     kind: &str,
+    criteria: &[Criterion],
+    order: &[SortKey],
     request: &Request,
-    matches: &[Stored],
-    next: Option<String>,
+) -> Result<Matched, Error> {
+    let sight = &call.actor.sight;
+    if request.count == 0 {
+        return Ok(Matched { matches: Vec::new(), next: None });
+    }
+    if kind == "Task" && by_urgency(order) {
+        return most_urgent(tx, call, criteria, request).await;
+    }
+    let page = Page { after: request.after.clone(), limit: request.count };
+    let found = tx.search(kind, criteria, sight, order, &page).await?;
+    let next = match found.matches.last().filter(|_| found.more) {
+        Some(last) => Some(tx.place(last, order).await?),
+        None => None,
+    };
+    Ok(Matched { matches: found.matches, next })
+}
+
+/// The order of the work list, in which Tasks come where nothing else is asked for: `-priority,due`.
+fn by_urgency(order: &[SortKey]) -> bool {
+    let is = |key: &SortKey, column: Column, descending: bool| {
+        key.by == Sorted::Queue(column) && key.descending == descending
+    };
+    match order {
+        [] => true,
+        [first, second] => is(first, Column::Priority, true) && is(second, Column::Due, false),
+        _ => false,
+    }
+}
+
+/// A page of the queue: its own table has this order.
+async fn most_urgent(tx: &mut Tx, call: &Call, criteria: &[Criterion], request: &Request) -> Result<Matched, Error> {
+    let after = match request.after.as_ref().map(|place| (place.keys.as_slice(), &place.id)) {
+        Some(([Some(Key::Whole(priority)), Some(Key::Whole(due))], id)) => Some((*priority, *due, id.as_str())),
+        _ => None,
+    };
+    let mut found = tx.search_tasks(criteria, &call.actor.sight, after, request.count + 1).await?;
+    let more = i64::try_from(found.len()).unwrap_or(i64::MAX) > request.count;
+    found.truncate(usize::try_from(request.count).unwrap_or(0));
+    let next = found.last().filter(|_| more).map(|(task, _)| Place {
+        keys: vec![Some(Key::Whole(task.priority)), Some(Key::Whole(task.due.0))],
+        id: task.id.clone(),
+    });
+    Ok(Matched { matches: found.into_iter().map(|(_, stored)| stored).collect(), next })
+}
+
+/// What a search found.
+struct Answer<'a> {
+    kind: &'a str,
+    request: Request,
+    matches: Vec<Stored>,
+    next: Option<Place>,
+    along: Along,
     total: Option<i64>,
-    ignored: &[String],
-) -> Response {
-    let base = doors.fhir_base();
-    let mut entries: Vec<Value> = matches
-        .iter()
-        .map(|stored| {
+    ignored: Vec<String>,
+}
+
+impl Answer<'_> {
+    /// The searchset Bundle.
+    fn into_response(self, doors: &State, call: &Call) -> Response {
+        let base = doors.fhir_base();
+        let entry = |stored: &Stored, mode: &str| {
             json!({
-                "fullUrl": format!("{base}/{kind}/{}", stored.id),
+                "fullUrl": format!("{base}/{}/{}", stored.kind, stored.id),
                 "resource": serde_json::from_str::<Value>(&stored.body).unwrap_or(Value::Null),
-                "search": { "mode": "match" },
+                "search": { "mode": mode },
             })
-        })
-        .collect();
-    if !ignored.is_empty() {
-        let text = format!("Passed over, as asked by handling=lenient: {}.", ignored.join(", "));
-        let outcome = operation_outcome(&[Issue::warning(IssueCode::NotSupported, kind, text)]);
-        entries.push(json!({ "resource": outcome, "search": { "mode": "outcome" } }));
+        };
+        let mut entries: Vec<Value> = self.matches.iter().map(|stored| entry(stored, "match")).collect();
+        entries.extend(self.along.resources.iter().map(|stored| entry(stored, "include")));
+        let said = self.said();
+        if !said.is_empty() {
+            entries.push(json!({ "resource": operation_outcome(&said), "search": { "mode": "outcome" } }));
+        }
+        let kind = self.kind;
+        let below = self.request.patient.as_ref().map_or_else(String::new, |id| format!("Patient/{id}/"));
+        let shown = self.request.shown(&self.ignored);
+        let mut links = vec![json!({ "relation": "self", "url": format!("{base}/{below}{kind}{shown}") })];
+        let request = self.request;
+        if let Some(token) =
+            self.next.and_then(|after| doors.seal.seal(&call.caller.client_id, &request.continued(after)))
+        {
+            links.push(json!({ "relation": "next", "url": format!("{base}/{kind}?_page={token}") }));
+        }
+        let mut bundle = json!({ "resourceType": "Bundle", "type": "searchset" });
+        if let Some(total) = self.total {
+            bundle["total"] = json!(total);
+        }
+        bundle["link"] = Value::Array(links);
+        if !entries.is_empty() {
+            bundle["entry"] = Value::Array(entries);
+        }
+        call.format.value(StatusCode::OK, &bundle)
     }
-    let mut links = vec![json!({ "relation": "self", "url": format!("{base}/{kind}{}", request.shown(ignored)) })];
-    if let Some(token) = next.and_then(|after| doors.seal.seal(&call.caller.client_id, &request.continued(&after))) {
-        links.push(json!({ "relation": "next", "url": format!("{base}/{kind}?_page={token}") }));
+
+    /// What the caller has to know of the answer.
+    fn said(&self) -> Vec<Issue> {
+        let mut said = Vec::new();
+        if !self.ignored.is_empty() {
+            let text = format!("Passed over, as asked by handling=lenient: {}.", self.ignored.join(", "));
+            said.push(Issue::warning(IssueCode::NotSupported, self.kind, text));
+        }
+        if self.along.cut {
+            let text = "More comes along with these matches than one answer takes. Ask for fewer matches with _count, or \
+                        search for what is missing.";
+            said.push(Issue::warning(IssueCode::TooCostly, self.kind, text));
+        }
+        said
     }
-    let mut bundle = json!({ "resourceType": "Bundle", "type": "searchset" });
-    if let Some(total) = total {
-        bundle["total"] = json!(total);
-    }
-    bundle["link"] = Value::Array(links);
-    if !entries.is_empty() {
-        bundle["entry"] = Value::Array(entries);
-    }
-    call.format.value(StatusCode::OK, &bundle)
 }

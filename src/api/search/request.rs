@@ -1,12 +1,13 @@
 //! A search as it was asked for: what restricts, what shapes, and where the page begins.
 
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
 
 use super::super::conditions;
 use super::super::error::Error;
 use super::super::state::Call;
-use super::criteria::split;
+use crate::fhir::search::{Include, Refused, SortKey, alternatives, include, sort};
 use crate::fhir::{Invalid, Issue, IssueCode};
+use crate::store::Place;
 
 /// Matches on a page where `_count` does not say.
 const PAGE: i64 = 20;
@@ -17,35 +18,48 @@ const LONGEST_PAGE: i64 = 500;
 /// statement, and databases bound how deep those nest (SQLite: 1,000, which some 490 alternatives reach).
 const PARAMETERS: usize = 50;
 const ALTERNATIVES: usize = 200;
+/// `_include` and `_revinclude` of one search.
+const INCLUDES: usize = 20;
 
 /// Parameters whose values can tell who a person is. Links we make leave them out.
-const TELLING: [&str; 10] =
-    ["identifier", "patient", "subject", "for", "name", "family", "given", "birthdate", "telecom", "address"];
+const TELLING: [&str; 12] = [
+    "identifier",
+    "patient",
+    "subject",
+    "for",
+    "name",
+    "family",
+    "given",
+    "birthdate",
+    "telecom",
+    "address",
+    "phone",
+    "email",
+];
 
-/// A search as it was asked for.
+/// A search as it was asked for, and as a page link says that it goes on.
+#[derive(Default, Serialize, Deserialize)]
 pub(super) struct Request {
     /// What restricts: parameter with modifier, and value.
     pub filters: Vec<(String, String)>,
+    /// `_include`, `_revinclude` with their modifier, and value.
+    pub includes: Vec<(String, String)>,
+    /// Only what is in the compartment of this Patient.
+    pub patient: Option<String>,
     pub count: i64,
-    /// `_total=accurate`.
+    /// `_total=accurate`, or nothing but the total is wanted.
+    #[serde(skip)]
     pub total: bool,
     pub sort: Option<String>,
-    /// The key after which the page begins.
-    pub after: Option<String>,
+    /// The match after which the page begins.
+    pub after: Option<Place>,
     /// Unknown parameters are passed over.
     pub lenient: bool,
 }
 
 impl Request {
     pub(super) fn read(call: &Call, kind: &str, query: Vec<(String, String)>) -> Result<Request, Error> {
-        let mut request = Request {
-            filters: Vec::new(),
-            count: PAGE,
-            total: false,
-            sort: None,
-            after: None,
-            lenient: conditions::lenient(call),
-        };
+        let mut request = Request { count: PAGE, lenient: conditions::lenient(call), ..Request::default() };
         for (name, value) in query {
             match name.as_str() {
                 "_page" => return Request::continue_from(call, kind, &value),
@@ -53,6 +67,7 @@ impl Request {
                 "_count" => {
                     let count: i64 = value.parse().map_err(|_| refuse(kind, &name, "_count is a whole number."))?;
                     request.count = count.clamp(0, LONGEST_PAGE);
+                    request.total |= count == 0;
                 }
                 "_total" => match value.as_str() {
                     "accurate" => request.total = true,
@@ -62,6 +77,9 @@ impl Request {
                 "_sort" => request.sort = Some(value),
                 _ if value.is_empty() => {
                     return Err(refuse(kind, &name, "This parameter has no value. Give it one, or leave it out."));
+                }
+                _ if name.starts_with("_include") || name.starts_with("_revinclude") => {
+                    request.includes.push((name, value));
                 }
                 _ => request.filters.push((name, value)),
             }
@@ -76,8 +94,12 @@ impl Request {
             let text = format!("A search takes at most {PARAMETERS} parameters. Search for less at once.");
             return Err(refuse(kind, "", &text));
         }
-        let mut alternatives = 0;
-        for (name, value) in &self.filters {
+        if self.includes.len() > INCLUDES {
+            let text = format!("A search takes at most {INCLUDES} includes. Search for less at once.");
+            return Err(refuse(kind, "_include", &text));
+        }
+        let mut values = 0;
+        for (name, value) in self.filters.iter().chain(&self.includes) {
             if value.contains('\0') {
                 return Err(refuse(
                     kind,
@@ -85,7 +107,7 @@ impl Request {
                     "The value holds a NUL character, which nothing here has. Take it out.",
                 ));
             }
-            match split(value).len() {
+            match alternatives(value).len() {
                 0 => {
                     return Err(refuse(
                         kind,
@@ -93,50 +115,76 @@ impl Request {
                         "This parameter has only empty values. Give it one, or leave it out.",
                     ));
                 }
-                some => alternatives += some,
+                some => values += some,
             }
         }
-        if alternatives > ALTERNATIVES {
+        if values > ALTERNATIVES {
             let text = format!("A search takes at most {ALTERNATIVES} values in all. Search for less at once.");
             return Err(refuse(kind, "", &text));
         }
         Ok(())
     }
 
-    /// What a page link says goes on: the same search from where it stopped.
-    pub(super) fn continued(&self, after: &str) -> String {
-        json!({
-            "filters": self.filters, "count": self.count, "sort": self.sort, "after": after, "lenient": self.lenient,
+    /// The keys of `_sort`.
+    pub(super) fn order(&self, kind: &str) -> Result<Vec<SortKey>, Error> {
+        let Some(text) = &self.sort else { return Ok(Vec::new()) };
+        sort(kind, text).map_err(|_| {
+            let text = "_sort takes up to three search parameters of this type that are no composite and not whom it is \
+                        about, each with a - before it to turn its order round.";
+            refuse(kind, "_sort", text)
         })
-        .to_string()
+    }
+
+    /// What comes along with the matches.
+    pub(super) fn included(&self, kind: &str) -> Result<Vec<Include>, Error> {
+        let read = |(name, value): &(String, String)| {
+            let (iterate, reverse) = match name.as_str() {
+                "_include" => (false, false),
+                "_revinclude" => (false, true),
+                "_include:iterate" | "_include:recurse" => (true, false),
+                "_revinclude:iterate" | "_revinclude:recurse" => (true, true),
+                _ => return Err(refuse(kind, name, "_include and _revinclude have no modifier but :iterate.")),
+            };
+            if reverse && value.starts_with('*') {
+                return Err(refuse(kind, name, "Say which type refers to the matches, for example Task:*."));
+            }
+            include(value, iterate, reverse).map_err(|why| match why {
+                Refused::Because(text) => refuse(kind, name, &text),
+                Refused::Unknown => refuse(kind, name, "There is no such reference to search by."),
+            })
+        };
+        self.includes.iter().map(read).collect()
+    }
+
+    /// What a page link says goes on: the same search from where it stopped.
+    pub(super) fn continued(mut self, after: Place) -> String {
+        self.after = Some(after);
+        serde_json::to_string(&self).unwrap_or_default()
     }
 
     fn continue_from(call: &Call, kind: &str, token: &str) -> Result<Request, Error> {
         let bad =
             || refuse(kind, "_page", "This page link is not one of yours or is not whole. Begin the search again.");
         let text = call.doors.seal.open(&call.caller.client_id, token).ok_or_else(bad)?;
-        let said: Value = serde_json::from_str(&text).map_err(|_| bad())?;
-        let filters = serde_json::from_value(said["filters"].clone()).map_err(|_| bad())?;
-        Ok(Request {
-            filters,
-            count: said["count"].as_i64().unwrap_or(PAGE),
-            total: false,
-            sort: said["sort"].as_str().map(str::to_owned),
-            after: said["after"].as_str().map(str::to_owned),
-            lenient: said["lenient"].as_bool().unwrap_or(false),
-        })
+        serde_json::from_str(&text).map_err(|_| bad())
     }
 
     /// The query of the `self` link: what was searched by, without what was passed over and without values that can
     /// tell who a person is.
     pub(super) fn shown(&self, ignored: &[String]) -> String {
         let telling = |name: &str| {
-            TELLING.contains(&name.split([':', '.']).next().unwrap_or_default()) || name.ends_with("identifier")
+            // A chain or a `_has` may end at any parameter of a person.
+            name.contains('.')
+                || name.starts_with("_has")
+                || TELLING.contains(&name.split([':', '-']).next().unwrap_or_default())
+                || name.ends_with("identifier")
         };
         let mut parts: Vec<String> = self
             .filters
             .iter()
-            .filter(|(name, _)| !telling(name) && !ignored.contains(name))
+            .filter(|(name, _)| !telling(name))
+            .chain(&self.includes)
+            .filter(|(name, _)| !ignored.contains(name))
             .map(|(name, value)| format!("{}={}", encoded(name), encoded(value)))
             .collect();
         if let Some(sort) = &self.sort {

@@ -53,6 +53,33 @@ pub(super) fn required_value_set(canonical: &str) -> Option<&'static ValueSet> {
     tables::tables().value_set_named(canonical)
 }
 
+/// The JSON names and types of an element of a type: several for a choice, `value[x]` by the name `value`. None where
+/// R4 has no such element.
+pub(super) fn element_types(of: &str, element: &str) -> Vec<(String, &'static str)> {
+    let tables = tables::tables();
+    let Some(found) = tables.named(of).and_then(|t| t.elements.iter().find(|e| e.name == element)) else {
+        return Vec::new();
+    };
+    let types = found.types.iter().map(|t| tables.type_of(t.id).name);
+    match found.choice {
+        None => types.map(|name| (element.to_owned(), name)).collect(),
+        Some(_) => types.map(|name| (format!("{element}{}", capitalised(name)), name)).collect(),
+    }
+}
+
+fn capitalised(name: &str) -> String {
+    let mut chars = name.chars();
+    chars.next().map(|first| first.to_ascii_uppercase()).into_iter().chain(chars).collect()
+}
+
+/// The code systems that a coded element must take its codes from; none where R4 does not require any.
+pub(super) fn required_systems(of: &str, element: &str) -> Vec<&'static str> {
+    let tables = tables::tables();
+    let found = tables.named(of).and_then(|t| t.elements.iter().find(|e| e.name == element));
+    let set = found.and_then(|e| e.value_set).map(|id| tables.value_set(id));
+    set.map(|set| set.systems().iter().map(|(system, _)| *system).collect()).unwrap_or_default()
+}
+
 /// What an expression begins with: the type, unless the message made it up.
 fn root_name(kind: &str) -> &str {
     if is_resource_type(kind) { kind } else { "Resource" }

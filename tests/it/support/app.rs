@@ -238,6 +238,8 @@ impl TestApp {
             "resource_history",
             "lookup",
             "lookup_time",
+            "lookup_number",
+            "lookup_pair",
             "person",
             "referral",
             "referral_identifier",
