@@ -61,10 +61,14 @@ fn resource(kind: &'static str) -> Value {
         "conditionalCreate": true,
         "conditionalUpdate": false,
         "conditionalDelete": "not-supported",
-        "searchInclude": references(kind).iter().map(|code| format!("{kind}:{code}")).collect::<Vec<_>>(),
-        "searchRevInclude": rev_includes(kind),
         "searchParam": search_params(kind),
     });
+    let includes = references(kind).iter().map(|code| format!("{kind}:{code}")).collect();
+    for (name, values) in [("searchInclude", includes), ("searchRevInclude", rev_includes(kind))] {
+        if !values.is_empty() {
+            said[name] = json!(values);
+        }
+    }
     let profiles: Vec<String> = crate::fhir::profiles::resources()
         .iter()
         .filter(|p| {

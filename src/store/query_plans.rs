@@ -175,7 +175,7 @@ async fn each_kind_of_search_is_led_by_an_index() {
         ("Patient", "_has:Observation:patient:code", "1234-5"),
         ("Encounter", "_has:Observation:encounter:code", "1234-5"),
         ("Patient", "_has:Encounter:patient:_has:Observation:encounter:code", "1234-5"),
-        ("ServiceRequest", "_has:Task:focus:status", "requested"),
+        ("ServiceRequest", "_has:Task:focus:based-on", "CarePlan/a"),
         ("Task", "focus.status", "active"),
         ("Task", "based-on", "CarePlan/a"),
         ("PlanDefinition", "url", "http://a.example/x"),

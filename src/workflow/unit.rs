@@ -117,7 +117,10 @@ impl<'a> Unit<'a> {
         }
         match self.tx.resource(kind, id, sight).await? {
             Some(stored) if !stored.deleted => {
-                self.read.insert(key, stored.version);
+                // What was decided on the first reading does not hold of the second.
+                if self.read.insert(key, stored.version).is_some_and(|version| version != stored.version) {
+                    return Err(StoreError::Conflict.into());
+                }
                 Ok(Some(Seen { resource: stored.resource()?, belongs: stored.belongs(), version: stored.version }))
             }
             _ => Ok(None),

@@ -34,6 +34,8 @@ fn sample(name: &str, kind: &str) -> &'static str {
         (_, "date") => "ge2026-01-01",
         (_, "reference") => "Patient/nobody",
         (_, "uri") => "https://nobody.example",
+        (_, "number" | "quantity") => "gt2026",
+        (_, "composite") => "nobody$2026",
         _ => "nobody",
     }
 }

@@ -469,7 +469,7 @@ on_each_database! {
 
         let unknown = system.get("/fhir/Task?colour=red").await.expect(400);
         assert!(unknown.text.contains("colour"), "{}", unknown.text);
-        for wrong in ["due=yesterday", "owner:missing=perhaps", "overdue=1", "_sort=status", "_count=many"] {
+        for wrong in ["due=yesterday", "owner:missing=perhaps", "overdue=1", "_sort=patient", "_count=many"] {
             assert_eq!(system.get(format!("/fhir/Task?{wrong}")).await.status, 400, "{wrong}");
         }
     }

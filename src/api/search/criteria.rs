@@ -10,7 +10,11 @@ use crate::store::At;
 /// The conditions of a search, and the parameters that were passed over.
 pub(super) fn read(call: &Call, kind: &str, request: &Request) -> Result<(Vec<Criterion>, Vec<String>), Error> {
     let base = call.doors.fhir_base();
-    let context = Context { base: &base, now: At::from(call.now).0, value_set: &|_| None };
+    let listed = |canonical: &str| {
+        let members = call.doors.profiles.known.terminology().expand(canonical).ok()?;
+        Some(members.into_iter().map(|member| (member.system, member.code)).collect())
+    };
+    let context = Context { base: &base, now: At::from(call.now).0, value_set: &listed };
     let mut criteria = Vec::new();
     let mut ignored = Vec::new();
     for (name, value) in &request.filters {
