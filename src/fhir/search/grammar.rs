@@ -1,7 +1,7 @@
 //! From a search parameter as it was sent to what it asks (<https://hl7.org/fhir/R4/search.html>).
 
 use super::compare;
-use super::criterion::{Column, Criterion, Link, Pair, Persons, QueueTest, Second, Table, Word};
+use super::criterion::{Column, Criterion, Link, Pair, Persons, QueueTest, Second, Table};
 use super::parameters::{Compares, Param, param, patient_compartment};
 use super::queue;
 use super::values::{self, Unfit};
@@ -18,8 +18,11 @@ pub struct Context<'a> {
     /// Microseconds since 1970 UTC.
     pub now: i64,
     /// The (system, code) pairs of a value set of ours.
-    pub value_set: &'a (dyn Fn(&str) -> Option<Vec<(String, String)>> + Sync),
+    pub value_set: &'a ValueSets<'a>,
 }
+
+/// Lists the (system, code) pairs of a value set by its canonical, where it is ours and can be listed.
+pub type ValueSets<'a> = dyn Fn(&str) -> Option<Vec<(String, String)>> + Sync + 'a;
 
 /// Why a parameter is not searched by.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -332,23 +335,9 @@ pub(super) fn composite(context: &Context<'_>, param: &Param, value: &str) -> Re
     Ok(pairs)
 }
 
-/// Whether people are asked for by this criterion, which then is the narrowest there is.
-pub fn names_people(criterion: &Criterion) -> bool {
-    match criterion {
-        Criterion::Persons(_) => true,
-        Criterion::Any(any) => any.iter().all(names_people),
-        _ => false,
-    }
-}
-
 impl Persons {
     /// Whether nobody is named.
     pub fn is_empty(&self) -> bool {
         self.patients.is_empty() && self.nhs_numbers.is_empty() && self.identifiers.is_empty()
     }
-}
-
-/// A word of the index, as the store asks for it.
-pub fn word(value: &str, system: Option<&str>) -> Word {
-    Word::Is { value: value.to_owned(), system: system.map(str::to_owned) }
 }

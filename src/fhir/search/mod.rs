@@ -17,7 +17,7 @@ mod values;
 mod words;
 
 pub use criterion::{Column, Criterion, Link, Pair, Persons, QueueTest, Second, Span, Table, Unit, Word};
-pub use grammar::{Context, Refused, in_compartment, names_people, read, word};
+pub use grammar::{Context, Refused, ValueSets, in_compartment, read};
 pub use held::matches;
 pub use parameters::{Absent, Compares, Param, absent, param, params};
 pub use queue::{own as own_task_parameters, target as column_target};
