@@ -23,6 +23,8 @@ pub(super) enum Error {
     NotAcceptable,
     /// A body in a format that is not read here.
     UnsupportedMedia(String),
+    /// A definition (profile, value set, code) that is not held here; nobody's to see or not to see.
+    NoSuchDefinition(String),
 }
 
 impl<E: Into<workflow::Error>> From<E> for Error {
@@ -64,6 +66,7 @@ fn table(error: &Error) -> (StatusCode, Vec<Issue>) {
                 "Answers come as application/fhir+json or application/fhir+xml. Accept one of them.",
             ),
         ),
+        Error::NoSuchDefinition(text) => (StatusCode::NOT_FOUND, one(IssueCode::NotFound, text)),
         Error::UnsupportedMedia(text) => (StatusCode::UNSUPPORTED_MEDIA_TYPE, one(IssueCode::NotSupported, text)),
         Error::Act(Act::Invalid(Invalid { issues, kind })) => {
             let status = match kind {
@@ -127,6 +130,12 @@ fn store(error: &StoreError) -> (StatusCode, Vec<Issue>) {
 }
 
 impl Error {
+    /// What is wrong with what was sent; `None` when that is not what went wrong.
+    pub(super) fn refusal(&self) -> Option<Vec<Issue>> {
+        let (status, issues) = table(self);
+        status.is_client_error().then_some(issues)
+    }
+
     /// The answer, in the format the caller takes.
     pub(super) fn answer(&self, format: &Format) -> Response {
         let (status, issues) = table(self);

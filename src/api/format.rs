@@ -132,11 +132,15 @@ pub(super) async fn refusals_as_wanted(request: Request, next: Next) -> Response
 /// Reads a body as a resource and checks it against base R4, then against its profiles. Every issue names its element.
 /// What a profile only warns of, and what it refuses where its mode is not to reject, comes back beside the resource.
 pub(super) fn read(call: &Call, body: &[u8]) -> Result<(Resource, Vec<Issue>), Error> {
+    Ok(checked(parse(call, body)?, call)?)
+}
+
+/// Checks a resource as [`read`] does.
+pub(super) fn checked(resource: Resource, call: &Call) -> Result<(Resource, Vec<Issue>), Invalid> {
     let limits = &call.doors.limits;
-    let resource = parse(call, body)?;
     let issues = check::check(&resource, limits.issues);
     if !issues.is_empty() {
-        return Err(Invalid { issues, kind: InvalidKind::Malformed }.into());
+        return Err(Invalid { issues, kind: InvalidKind::Malformed });
     }
     let warnings = call.doors.profiles.judge(&resource, &call.caller.organization, limits.issues)?;
     Ok((resource, warnings))

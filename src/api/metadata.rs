@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::error::Error;
 use super::format::Format;
+use super::operations;
 use super::search::parameter_names;
 use super::state::State;
 use super::types;
@@ -102,18 +103,13 @@ fn search_params(kind: &str) -> Vec<Value> {
 }
 
 fn operations(kind: &str) -> Vec<Value> {
-    let names: &[(&str, &str)] = match kind {
-        "Task" => &[
-            ("claim-next", "Task-claim-next"),
-            ("claim", "Task-claim"),
-            ("release", "Task-release"),
-            ("complete", "Task-complete"),
-        ],
-        "ServiceRequest" => &[("status", "ServiceRequest-status")],
-        _ => &[],
+    let on = operations::ALL.iter().filter(|operation| operation.is_on(kind));
+    let said = |operation: &&operations::Operation| {
+        json!({
+            "name": operation.name,
+            "definition": operation.definition,
+            "documentation": operation.documentation(),
+        })
     };
-    names
-        .iter()
-        .map(|(name, id)| json!({ "name": name, "definition": format!("https://livewell.example/OperationDefinition/{id}") }))
-        .collect()
+    on.map(said).collect()
 }

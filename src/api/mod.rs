@@ -8,6 +8,7 @@ mod format;
 mod health;
 mod metadata;
 mod oauth;
+mod operations;
 mod page;
 mod profiles;
 mod resources;
@@ -28,6 +29,7 @@ pub use profiles::ProfileChecks;
 pub use state::{Doors, State};
 
 use error::Error;
+use operations::{code_systems, concept_maps, everything, meta, validate, value_sets};
 
 /// Every route of the service.
 pub fn router(doors: State) -> Router {
@@ -51,6 +53,34 @@ pub fn router(doors: State) -> Router {
         .route("/fhir/{kind}/{id}/{of}", get(search::in_compartment))
         .route("/fhir/{kind}/{id}/_history", get(resources::history))
         .route("/fhir/{kind}/{id}/_history/{version}", get(resources::read_version))
+        // What is right, what is held, what words mean.
+        .route("/fhir/{kind}/$validate", post(validate::validate))
+        .route("/fhir/{kind}/{id}/$validate", get(validate::validate_one).post(validate::validate_one))
+        .route("/fhir/{kind}/{id}/$meta", get(meta::meta).post(meta::meta))
+        .route("/fhir/Patient/{id}/$everything", get(everything::everything).post(everything::everything))
+        .route("/fhir/ValueSet/$expand", get(value_sets::expand).post(value_sets::expand))
+        .route("/fhir/ValueSet/{id}/$expand", get(value_sets::expand_one).post(value_sets::expand_one))
+        .route("/fhir/ValueSet/$validate-code", get(value_sets::validate_code).post(value_sets::validate_code))
+        .route(
+            "/fhir/ValueSet/{id}/$validate-code",
+            get(value_sets::validate_code_in_one).post(value_sets::validate_code_in_one),
+        )
+        .route("/fhir/CodeSystem/$lookup", get(code_systems::lookup).post(code_systems::lookup))
+        .route("/fhir/CodeSystem/$validate-code", get(code_systems::validate_code).post(code_systems::validate_code))
+        .route(
+            "/fhir/CodeSystem/{id}/$validate-code",
+            get(code_systems::validate_code_in_one).post(code_systems::validate_code_in_one),
+        )
+        .route("/fhir/CodeSystem/$subsumes", get(code_systems::subsumes).post(code_systems::subsumes))
+        .route(
+            "/fhir/CodeSystem/{id}/$subsumes",
+            get(code_systems::subsumes_in_one).post(code_systems::subsumes_in_one),
+        )
+        .route("/fhir/ConceptMap/$translate", get(concept_maps::translate).post(concept_maps::translate))
+        .route(
+            "/fhir/ConceptMap/{id}/$translate",
+            get(concept_maps::translate_by_one).post(concept_maps::translate_by_one),
+        )
         // The queue, and what became of a referral.
         .route("/fhir/Task/$claim-next", post(tasks::claim_next))
         .route("/fhir/Task/{id}/$claim", post(tasks::claim))

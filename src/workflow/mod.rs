@@ -30,6 +30,6 @@ pub use load::{DIRECTORY, Loaded, load};
 pub use practices::{Served, practices};
 pub use retry::retrying;
 pub use status::status;
-pub use submit::{Answer, Entry, Method, Submission, response_bundle, submit};
+pub use submit::{Answer, Entry, Method, Submission, rehearse, response_bundle, submit};
 pub use tasks::change_task;
 pub use unit::{Unit, Written, audit_row};

@@ -122,6 +122,25 @@ pub async fn submit(
     Ok(Answer { entries: places, again: None })
 }
 
+/// Whether what was sent would be taken: it is done, and nothing of it is kept.
+///
+/// # Errors
+/// Why it would not.
+pub async fn rehearse(
+    store: &Store,
+    house: &House,
+    actor: &Actor,
+    now: chrono::DateTime<chrono::Utc>,
+    request_id: &str,
+    submission: &Submission,
+) -> Result<()> {
+    let mut unit = Unit::begin(store, house, actor, now, request_id).await?;
+    let mut work = Work::plan(&mut unit, submission).await?;
+    work.resolve();
+    work.run(&mut unit, &digest(submission), &Unit::new_id()).await?;
+    Ok(())
+}
+
 /// Takes the references and the order out of a submission, and carries it out.
 struct Work {
     entries: Vec<Entry>,

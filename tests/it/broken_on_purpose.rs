@@ -1,5 +1,6 @@
 //! Copies of resources with something wrong in them.
 
+use livewell::fhir::terminology::Terminology;
 use serde_json::{Value, json};
 
 /// Calls `act` on every object at a path of element names.
@@ -145,6 +146,130 @@ pub(crate) fn broken_extensions(value: &Value, definitions: &[Value]) -> Vec<(St
         if rule["min"].as_u64().is_some_and(|min| min > 0) {
             add("no value in", &|e| e.retain(|k, _| !k.starts_with("value")));
         }
+    }
+    broken
+}
+
+/// A code that no value set has.
+const NO_CODE: &str = "no-such-code";
+
+/// Puts a code of no value set wherever a coded value has one.
+fn miscode(value: &mut Value) {
+    match value {
+        Value::String(code) => *code = NO_CODE.to_owned(),
+        Value::Array(items) => items.iter_mut().for_each(miscode),
+        Value::Object(fields) => match fields.get_mut("coding") {
+            Some(codings) => miscode(codings),
+            None => drop(fields.insert("code".to_owned(), json!(NO_CODE))),
+        },
+        _ => {}
+    }
+}
+
+/// The value set of a required binding that can be listed, so that a wrong code is known to be one.
+fn listable<'r>(rule: &'r Value, terminology: &Terminology) -> Option<&'r str> {
+    let binding = &rule["binding"];
+    let set = binding["valueSet"].as_str().filter(|_| binding["strength"] == "required")?;
+    terminology.expand(set.split('|').next().unwrap_or(set)).is_ok().then_some(set)
+}
+
+/// Broken in the codes: one that is not in the value set that the profile requires.
+pub(crate) fn broken_bindings(value: &Value, rules: &[&Value], terminology: &Terminology) -> Vec<(String, Value)> {
+    let mut broken = Vec::new();
+    for rule in rules.iter().filter(|rule| listable(rule, terminology).is_some()) {
+        let id = rule["id"].as_str().expect("an id");
+        let Some((_, below)) = id.split_once('.').filter(|_| !id.contains([':', '['])) else { continue };
+        let path: Vec<&str> = below.split('.').collect();
+        broken
+            .extend(changed(value, |v| at_path(v, &path, &mut miscode)).map(|m| (format!("another code at {id}"), m)));
+    }
+    broken
+}
+
+/// Broken in the codes of extensions: one that is not in the value set that the definition requires.
+pub(crate) fn broken_extension_codes(
+    value: &Value,
+    definitions: &[Value],
+    terminology: &Terminology,
+) -> Vec<(String, Value)> {
+    let mut broken = Vec::new();
+    for definition in definitions.iter().filter(|d| d["type"] == "Extension") {
+        let rules = definition["differential"]["element"].as_array().into_iter().flatten();
+        let mut value_rules = rules.filter(|r| r["id"] == "Extension.value[x]");
+        if !value_rules.any(|rule| listable(rule, terminology).is_some()) {
+            continue;
+        }
+        let url = definition["url"].as_str().expect("a canonical");
+        let coded = |e: &mut serde_json::Map<String, Value>| {
+            for kind in ["valueCode", "valueCoding", "valueCodeableConcept"] {
+                e.get_mut(kind).into_iter().for_each(miscode);
+            }
+        };
+        broken
+            .extend(changed(value, |v| each_extension(v, url, &coded)).map(|m| (format!("another code in {url}"), m)));
+    }
+    broken
+}
+
+/// Broken in where an extension is: one of the resource alone, put on its meta.
+pub(crate) fn misplaced_extensions(value: &Value, definitions: &[Value]) -> Vec<(String, Value)> {
+    let of_resource = |url: &Value| {
+        let contexts = definitions.iter().find(|d| d["url"] == *url).map(|d| &d["context"]);
+        let contexts = contexts.and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        contexts.iter().any(|c| c["expression"] == value["resourceType"])
+            && contexts.iter().all(|c| {
+                c["type"] == "element" && c["expression"].as_str().is_some_and(|e| e != "Resource" && e != "Element")
+            })
+    };
+    let extensions = value["extension"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let misplaced = extensions.iter().filter(|e| of_resource(&e["url"])).map(|extension| {
+        let mut mutant = value.clone();
+        mutant["meta"]["extension"] = json!([extension]);
+        (format!("{} on meta", extension["url"]), mutant)
+    });
+    misplaced.collect()
+}
+
+/// Broken in what a reference points to: a type that the profile does not name.
+pub(crate) fn broken_targets(value: &Value, rules: &[&Value]) -> Vec<(String, Value)> {
+    let mut broken = Vec::new();
+    for rule in rules {
+        let id = rule["id"].as_str().expect("an id");
+        let types = rule["type"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let narrowed = !types.is_empty()
+            && types.iter().all(|t| {
+                let targets = t["targetProfile"].as_array().map(Vec::as_slice).unwrap_or_default();
+                let any = targets.iter().any(|t| t.as_str().is_some_and(|t| t.ends_with("/Resource")));
+                t["code"] == "Reference" && !targets.is_empty() && !any
+            });
+        let Some((_, below)) = id.split_once('.').filter(|_| narrowed && !id.contains([':', '['])) else { continue };
+        let path: Vec<&str> = below.split('.').collect();
+        let mutant = changed(value, |v| {
+            at_path(v, &path, &mut |reference| reference["reference"] = json!("Linkage/1"));
+        });
+        broken.extend(mutant.map(|m| (format!("another target at {id}"), m)));
+    }
+    broken
+}
+
+/// Broken in a closed list: something in it that is none of its slices.
+pub(crate) fn strangers(value: &Value, rules: &[&Value]) -> Vec<(String, Value)> {
+    let mut broken = Vec::new();
+    for rule in rules.iter().filter(|rule| rule["slicing"]["rules"] == "closed") {
+        let id = rule["id"].as_str().expect("an id");
+        let Some((_, below)) = id.split_once('.').filter(|_| !id.contains([':', '['])) else { continue };
+        let path: Vec<&str> = below.split('.').collect();
+        let (last, before) = path.split_last().expect("at least one step");
+        let mutant = changed(value, |v| {
+            at_path(v, before, &mut |holder| {
+                if let Some(Value::Array(items)) = holder.get_mut(*last) {
+                    items.push(
+                        json!({ "url": "https://example.org/stranger", "system": "https://example.org/stranger" }),
+                    );
+                }
+            });
+        });
+        broken.extend(mutant.map(|m| (format!("a stranger in {id}"), m)));
     }
     broken
 }

@@ -19,6 +19,7 @@ mod layering;
 mod log;
 mod lossless;
 mod metadata;
+mod operations;
 mod oracle;
 mod others_bugs;
 mod profiles;

@@ -1,5 +1,7 @@
 //! `/fhir/metadata` says what is served: all of that, and nothing else.
 
+use std::collections::BTreeSet;
+
 use livewell::fhir::codec::{Limits, read_xml};
 use livewell::fhir::{Resource, check, profiles};
 use reqwest::Method;
@@ -116,36 +118,61 @@ on_each_database! {
     async fn every_operation_it_names_is_served_and_defined(app: TestApp) {
         let caller = app.staff("coach-north").await;
         let statement = statement(&caller).await;
-        let mut served = Vec::new();
+        let mut served = BTreeSet::new();
         for resource in list(&statement["rest"][0], "resource") {
             let kind = resource["type"].as_str().unwrap();
             for operation in list(resource, "operation") {
-                let (name, definition) = (operation["name"].as_str().unwrap(), operation["definition"].as_str());
-                assert!(profiles::resources().iter().any(|p| p.text("url") == definition), "{definition:?}");
+                let (name, definition) = (operation["name"].as_str().unwrap(), operation["definition"].as_str().unwrap());
+                let ours = profiles::resources().iter().any(|p| p.text("url") == Some(definition));
+                assert!(ours || definition.starts_with("http://hl7.org/fhir/OperationDefinition/"), "{definition}");
                 let parameters = |name: &str, code: &str| {
                     json!({ "resourceType": "Parameters", "parameter": [{ "name": name, "valueCode": code }] })
                 };
-                let (answer, expected) = match name {
-                    "claim-next" => {
+                let on_nobody = format!("{kind}/nobody/${name}");
+                let (answer, expected) = match (name, kind) {
+                    ("claim-next", _) => {
                         (caller.post("Task/$claim-next", &parameters("role", "health-coach")).await, 204)
                     }
-                    "claim" | "release" => {
-                        let path = format!("{kind}/nobody/${name}");
-                        (caller.send(Method::POST, path).if_match(1).await, 404)
+                    ("claim" | "release", _) => (caller.send(Method::POST, on_nobody).if_match(1).await, 404),
+                    ("complete", _) => {
+                        (caller.post(on_nobody, &parameters("outcome", "accepted")).if_match(1).await, 404)
                     }
-                    "complete" => {
-                        let path = format!("{kind}/nobody/$complete");
-                        (caller.post(path, &parameters("outcome", "accepted")).if_match(1).await, 404)
+                    ("validate", _) => {
+                        caller.get(on_nobody).await.expect(404);
+                        (caller.post(format!("{kind}/$validate"), &json!({ "resourceType": kind })).await, 200)
                     }
-                    "status" => (caller.get(format!("{kind}/nobody/$status")).await, 404),
-                    other => panic!("what is {other}?"),
+                    ("expand" | "validate-code", "ValueSet") => {
+                        caller.get(on_nobody).await.expect(404);
+                        let coded = if name == "expand" { "" } else { "&system=https://livewell.example/CodeSystem/role&code=volunteer" };
+                        (caller.get(format!("ValueSet/${name}?url=https://livewell.example/ValueSet/role{coded}")).await, 200)
+                    }
+                    ("lookup", _) => {
+                        (caller.get("CodeSystem/$lookup?system=https://livewell.example/CodeSystem/role&code=volunteer").await, 200)
+                    }
+                    ("validate-code", _) => {
+                        caller.get(on_nobody).await.expect(404);
+                        (caller.get("CodeSystem/$validate-code?url=https://livewell.example/CodeSystem/role&code=volunteer").await, 200)
+                    }
+                    ("subsumes", _) => {
+                        caller.get("CodeSystem/nobody/$subsumes?codeA=a&codeB=b").await.expect(404);
+                        (caller.get("CodeSystem/role/$subsumes?codeA=volunteer&codeB=volunteer").await, 200)
+                    }
+                    ("translate", _) => {
+                        caller.get(format!("{on_nobody}?code=x")).await.expect(404);
+                        (caller.get("ConceptMap/job-role/$translate?code=R9807").await, 200)
+                    }
+                    ("status" | "meta" | "everything", _) => (caller.get(on_nobody).await, 404),
+                    other => panic!("what is {other:?}?"),
                 };
                 answer.expect(expected);
-                served.push(name.to_owned());
+                served.insert(name.to_owned());
             }
         }
-        served.sort_unstable();
-        assert_eq!(served, ["claim", "claim-next", "complete", "release", "status"]);
+        let all = [
+            "claim", "claim-next", "complete", "everything", "expand", "lookup", "meta", "release", "status", "subsumes",
+            "translate", "validate", "validate-code",
+        ];
+        assert_eq!(served.iter().map(String::as_str).collect::<Vec<_>>(), all);
     }
 
     async fn what_is_not_built_answers_501_and_is_not_named(app: TestApp) {

@@ -8,7 +8,10 @@ use livewell::fhir::check::{self, Profiles};
 use livewell::fhir::{Issue, Resource, Severity};
 use serde_json::Value;
 
-use crate::broken_on_purpose::{Dice, broken_elements, broken_extensions, broken_slices, disturb};
+use crate::broken_on_purpose::{
+    Dice, broken_bindings, broken_elements, broken_extension_codes, broken_extensions, broken_slices, broken_targets,
+    disturb, misplaced_extensions, strangers,
+};
 use crate::{oracle, test_data};
 
 const MAX: usize = 100;
@@ -138,10 +141,16 @@ fn every_example_broken_against_its_profile_is_refused() {
             ("elements", broken_elements(&value, &rules)),
             ("slices", broken_slices(&value, &rules)),
             ("extensions", broken_extensions(&value, definitions)),
+            ("bindings", broken_bindings(&value, &rules, profiles.terminology())),
+            ("extension codes", broken_extension_codes(&value, definitions, profiles.terminology())),
+            ("extensions misplaced", misplaced_extensions(&value, definitions)),
+            ("targets", broken_targets(&value, &rules)),
+            ("strangers", strangers(&value, &rules)),
         ] {
             for (how, mutant) in mutants {
                 *all.entry(kind).or_default() += 1;
-                if profiles.check(url(profile), &resource(&mutant), MAX).is_empty() {
+                let issues = profiles.check(url(profile), &resource(&mutant), MAX);
+                if issues.iter().all(|issue| issue.severity != Severity::Error) {
                     passed.push(format!("{name}: {how}"));
                 }
             }

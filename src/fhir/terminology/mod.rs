@@ -29,6 +29,8 @@ pub struct Terminology {
     value_sets: HashMap<String, Value>,
     listed: HashMap<String, Listed>,
     concept_maps: Vec<ConceptMap>,
+    /// Canonicals, by type and id.
+    by_id: HashMap<(String, String), String>,
 }
 
 /// Whether a code is in a value set.
@@ -57,15 +59,18 @@ impl Terminology {
     pub fn from_resources<'r>(resources: impl IntoIterator<Item = &'r Value>) -> Terminology {
         let mut terminology = Terminology::default();
         for resource in resources {
-            let Some(url) = text(resource, "url") else { continue };
-            match text(resource, "resourceType") {
-                Some("CodeSystem") => {
+            let (Some(url), Some(kind)) = (text(resource, "url"), text(resource, "resourceType")) else { continue };
+            if let Some(id) = text(resource, "id") {
+                terminology.by_id.insert((kind.to_owned(), id.to_owned()), url.to_owned());
+            }
+            match kind {
+                "CodeSystem" => {
                     terminology.code_systems.insert(url.to_owned(), CodeSystem::read(url, resource));
                 }
-                Some("ValueSet") => {
+                "ValueSet" => {
                     terminology.value_sets.insert(url.to_owned(), resource.clone());
                 }
-                Some("ConceptMap") => {
+                "ConceptMap" => {
                     terminology.concept_maps.retain(|map| map.url != url);
                     terminology.concept_maps.push(ConceptMap::read(url, resource));
                 }
@@ -87,6 +92,25 @@ impl Terminology {
     pub fn code_system(&self, canonical: &str) -> Option<&CodeSystem> {
         let (url, version) = versioned(canonical);
         self.code_systems.get(url).filter(|system| version.is_none_or(|v| system.version.as_deref() == Some(v)))
+    }
+
+    /// The canonical of the code system, value set or concept map with this id.
+    pub fn canonical(&self, kind: &str, id: &str) -> Option<&str> {
+        self.by_id.get(&(kind.to_owned(), id.to_owned())).map(String::as_str)
+    }
+
+    /// Whether anything is known of a value set: its definition is at hand, or R4 requires it.
+    pub fn has_value_set(&self, canonical: &str) -> bool {
+        let (url, version) = versioned(canonical);
+        match self.listed.contains_key(url) {
+            true => version.is_none() || self.value_set(canonical).is_some(),
+            false => required_value_set(url).is_some(),
+        }
+    }
+
+    /// What a code system at hand calls a code.
+    pub fn display(&self, system: &str, code: &str) -> Option<&str> {
+        self.code_system(system)?.concept(code)?.display.as_deref()
     }
 
     /// Every code of a value set, in the order of its definition.

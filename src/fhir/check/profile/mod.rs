@@ -1,6 +1,8 @@
 //! Profiles on top of base R4: each differential of the chain is checked by itself, so no snapshots are needed.
 
+mod bounds;
 mod constraints;
+mod extensions;
 mod overlay;
 mod slicing;
 mod tree;
@@ -9,11 +11,13 @@ use std::collections::{HashMap, HashSet};
 
 use serde_json::{Map, Value};
 
-use super::place::{Findings, Place, sayable};
+use super::place::{Findings, Place};
 use super::root_name;
 use crate::fhir::terminology::Terminology;
-use crate::fhir::{Issue, IssueCode, Resource};
+use crate::fhir::{Issue, IssueCode, Resource, Severity};
+use extensions::{Context, Holder};
 use overlay::Overlay;
+use slicing::Belongs;
 use tree::{Node, without_version};
 
 /// StructureDefinitions, ValueSets and CodeSystems, ready to check resources against.
@@ -30,6 +34,10 @@ struct Profile {
     name: String,
     of_type: String,
     base: Option<String>,
+    /// Of an extension: where it may be. Empty: not said.
+    contexts: Vec<Context>,
+    /// Of an extension: whether it changes the meaning of what it is on.
+    modifier: Option<bool>,
     root: Node,
 }
 
@@ -84,7 +92,7 @@ impl Profiles {
                 None => self.check_object(canonical, fields, &at, &mut found),
             }
         }
-        self.extensions_below(resource.value(), &at, &mut found);
+        self.extensions_below(resource.value(), &Holder::resource(fields), &at, &mut found);
         found.into_issues()
     }
 
@@ -95,51 +103,20 @@ impl Profiles {
         }
     }
 
-    /// Every known extension below a value, against its definition.
-    fn extensions_below(&self, value: &Value, at: &Place<'_>, found: &mut Findings) {
-        let Value::Object(fields) = value else { return };
-        for (key, below) in fields {
-            if found.full() {
-                return;
-            }
-            let name = key.strip_prefix('_').unwrap_or(key);
-            // A name that is none of R4's is refused by the base check, and must not be repeated here.
-            let Some(name) = sayable(name) else { continue };
-            let place = at.child(name);
-            match below {
-                Value::Array(items) if matches!(name, "extension" | "modifierExtension") => {
-                    self.extensions(items, &place, found);
-                }
-                Value::Array(items) => {
-                    for (index, item) in items.iter().enumerate() {
-                        self.extensions_below(item, &place.item(index), found);
-                    }
-                }
-                _ => self.extensions_below(below, &place, found),
-            }
+    /// Whether a value is what a profile describes; not disproved where the profile is unknown.
+    fn fits(&self, canonical: &str, value: &Value) -> Belongs {
+        let Some(fields) = value.as_object() else { return Belongs::No };
+        let kind = fields.get("resourceType").and_then(Value::as_str);
+        if kind.is_some_and(|kind| !self.may_be(canonical, kind)) {
+            return Belongs::No;
         }
-    }
-
-    fn extensions(&self, items: &[Value], at: &Place<'_>, found: &mut Findings) {
-        let mut counts: HashMap<&str, u64> = HashMap::new();
-        for (index, item) in items.iter().enumerate() {
-            if found.full() {
-                return;
-            }
-            let place = at.item(index);
-            let url = item.get("url").and_then(Value::as_str).unwrap_or_default();
-            if let (Some(definition), Some(fields)) = (self.profiles.get(url), item.as_object()) {
-                let count = counts.entry(url).or_default();
-                *count += 1;
-                if definition.root.max.is_some_and(|max| *count > max) {
-                    let text =
-                        format!("The extension {} is repeated more often than its definition allows.", definition.name);
-                    found.error(IssueCode::Structure, &place, text);
-                }
-                self.check_object(url, fields, &place, found);
-            }
-            self.extensions_below(item, &place, found);
+        if !self.knows(canonical) {
+            return Belongs::Unknown;
         }
+        let mut found = Findings::new(100);
+        self.check_object(canonical, fields, &Place::root(root_name(kind.unwrap_or_default())), &mut found);
+        let broken = found.into_issues().iter().any(|issue| issue.severity == Severity::Error);
+        if broken { Belongs::No } else { Belongs::Yes }
     }
 
     /// Whether a resource of this type can be what a target profile asks for; an unknown profile may be any.
@@ -206,11 +183,15 @@ impl Profile {
             return None;
         }
         let canonical = text("url")?;
+        let elements =
+            definition.pointer("/differential/element/0").or_else(|| definition.pointer("/snapshot/element/0"));
         Some(Profile {
             canonical: canonical.to_owned(),
             name: canonical.rsplit('/').next().unwrap_or(canonical).to_owned(),
             of_type: text("type")?.to_owned(),
             base: text("baseDefinition").map(|base| without_version(base).to_owned()),
+            contexts: Context::read(definition),
+            modifier: elements.and_then(|root| root.get("isModifier")).and_then(Value::as_bool),
             root: Node::of(definition)?,
         })
     }

@@ -6,7 +6,7 @@ use super::super::place::{Findings, Place, listed};
 use super::super::scope::relative_type;
 use super::super::tables::tables;
 use super::constraints::Element;
-use super::slicing::{self, Belongs};
+use super::slicing::{self, Belongs, Slicing};
 use super::tree::{Node, Slice, TypeRule};
 use super::{Profile, Profiles};
 use crate::fhir::terminology::Membership;
@@ -126,8 +126,15 @@ impl Overlay<'_> {
                 let text = format!("{} has at most {max} characters in the profile {by}.", node.name);
                 self.found.error(IssueCode::Value, at, text);
             }
+            if let Some(bound) = node.bounds.broken_by(value) {
+                let text = format!("{} is {bound} in the profile {by}.", node.name);
+                self.found.error(IssueCode::Value, at, text);
+            }
             if let Some(set) = &node.required_value_set {
                 self.binding(node, set, value, at);
+            }
+            if let Some(set) = &node.extensible_value_set {
+                self.recommended(node, set, value, at);
             }
             if !node.types.is_empty() {
                 self.types(node, item, value, at);
@@ -149,6 +156,18 @@ impl Overlay<'_> {
                 None => format!("{} must have a code of the value set {set} (profile {by}).", node.name),
             };
             self.found.error(IssueCode::CodeInvalid, at, text);
+        }
+    }
+
+    /// An extensible binding: another code is right where the set has none that fits, which only a person can tell.
+    fn recommended(&mut self, node: &Node, set: &str, value: &Value, at: &Place<'_>) {
+        let coded = value.is_string() || value.get("code").is_some() || value.get("coding").is_some();
+        if coded && self.profiles.terminology.holds(set, value) == Membership::Foreign {
+            let text = format!(
+                "{} has a code outside the value set {set}, which is right only where that has none that fits (profile {}).",
+                node.name, self.profile.name
+            );
+            self.found.warning(IssueCode::CodeInvalid, at, text);
         }
     }
 
@@ -187,42 +206,82 @@ impl Overlay<'_> {
         }
     }
 
-    /// Which items belong to which slice, how many, and what each slice says of its items.
+    /// Which items belong to which slice, how many, in which order, and what each slice says of its items.
     fn slices(&mut self, node: &Node, items: &[Item<'_>], at: &Place<'_>) {
-        let sets = &self.profiles.terminology;
-        let mut strangers = vec![true; items.len()];
-        for slice in &node.slices {
-            let (mut certain, mut possible) = (0, 0);
-            for (item, stranger) in items.iter().zip(&mut strangers) {
+        let mut slice_of: Vec<Sorted> = vec![Sorted::Stranger; items.len()];
+        for (position, slice) in node.slices.iter().enumerate() {
+            let (mut certain, mut possible) = (Vec::new(), 0);
+            for (item, sorted) in items.iter().zip(&mut slice_of) {
                 if self.found.full() {
                     return;
                 }
                 let Some(value) = item.value else {
-                    *stranger = false;
+                    *sorted = Sorted::Unsure;
                     continue;
                 };
-                let belongs = slicing::belongs(&slice.tests, value, item.of_type, sets);
+                let belongs = slicing::belongs(&slice.tests, value, item.of_type, self.profiles);
                 if belongs != Belongs::No {
-                    *stranger = false;
                     possible += 1;
+                    *sorted = Sorted::Unsure;
                 }
                 if belongs == Belongs::Yes {
-                    certain += 1;
+                    *sorted = Sorted::Slice(position);
+                    certain.push(*item);
                     self.item(&slice.node, *item, &item.place(at, node));
                 }
             }
             // What may belong is enough for the minimum; only what certainly belongs counts against the maximum.
-            self.count(&slice.node, Some(slice), (certain, possible), at);
+            self.count(&slice.node, Some(slice), (certain.len(), possible), at);
+            if !slice.node.slices.is_empty() {
+                self.slices(&slice.node, &certain, at);
+            }
         }
-        if node.slicing.as_ref().is_some_and(|s| s.closed) {
-            for (item, _) in items.iter().zip(strangers).filter(|(_, stranger)| *stranger) {
-                let names = listed(node.slices.iter().map(|s| s.name.as_str()));
-                let text =
-                    format!("The profile {} allows only these slices of {}: {names}.", self.profile.name, node.name);
+        if let Some(slicing) = &node.slicing {
+            self.sorted(node, slicing, items, &slice_of, at);
+        }
+    }
+
+    /// The rules on a sliced list as a whole: nothing but the slices, the order of the slices, the others at the end.
+    fn sorted(&mut self, node: &Node, slicing: &Slicing, items: &[Item<'_>], slice_of: &[Sorted], at: &Place<'_>) {
+        let by = &self.profile.name;
+        let mut last = 0;
+        let mut stranger_before = false;
+        for (item, sorted) in items.iter().zip(slice_of) {
+            let wrong = match sorted {
+                Sorted::Stranger if slicing.closed => {
+                    let names = listed(node.slices.iter().map(|s| s.name.as_str()));
+                    Some(format!("The profile {by} allows only these slices of {}: {names}.", node.name))
+                }
+                Sorted::Slice(position) if slicing.ordered && *position < last => {
+                    let names = listed(node.slices.iter().map(|s| s.name.as_str()));
+                    Some(format!("The profile {by} has the slices of {} in this order: {names}.", node.name))
+                }
+                Sorted::Slice(_) if slicing.open_at_end && stranger_before => {
+                    Some(format!("The profile {by} has what is in no slice of {} at its end.", node.name))
+                }
+                _ => None,
+            };
+            match sorted {
+                Sorted::Slice(position) => last = last.max(*position),
+                Sorted::Stranger => stranger_before = true,
+                Sorted::Unsure => {}
+            }
+            if let Some(text) = wrong {
                 self.found.error(IssueCode::Structure, &item.place(at, node), text);
             }
         }
     }
+}
+
+/// Where an item of a sliced list stands.
+#[derive(Clone, Copy)]
+enum Sorted {
+    /// In the slice at this position.
+    Slice(usize),
+    /// Perhaps in one.
+    Unsure,
+    /// In none.
+    Stranger,
 }
 
 /// The occurrences of an element in an object.
@@ -280,7 +339,7 @@ pub(super) fn same_type(code: &str, found: &str) -> bool {
 }
 
 /// The type of what a reference points to, where the reference itself says it.
-fn evident_target(reference: &Value) -> Option<&str> {
+pub(super) fn evident_target(reference: &Value) -> Option<&str> {
     let text = |name: &str| reference.get(name).and_then(Value::as_str);
     text("reference").and_then(relative_type).or_else(|| text("type")).filter(|t| super::super::is_resource_type(t))
 }

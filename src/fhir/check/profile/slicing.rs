@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::tree::{Node, Slice};
-use super::{Chain, overlay};
+use super::{Chain, Profiles, overlay};
 use crate::fhir::terminology::{Membership, Terminology};
 
 /// The slicing of an element.
@@ -11,6 +11,10 @@ use crate::fhir::terminology::{Membership, Terminology};
 pub(super) struct Slicing {
     /// Nothing but the slices is allowed.
     pub(super) closed: bool,
+    /// The slices come in the order of their definition.
+    pub(super) ordered: bool,
+    /// What is in no slice comes after all that is.
+    pub(super) open_at_end: bool,
     discriminators: Vec<Discriminator>,
 }
 
@@ -32,6 +36,10 @@ enum Wanted {
     Exists(bool),
     /// A type of a choice, or of a resource.
     Types(Vec<String>),
+    /// A resource, or a value, that fits one of these profiles.
+    Profiles(Vec<String>),
+    /// A reference to a resource that can be one of these.
+    Targets(Vec<String>),
     /// The definitions at hand do not say.
     Unknown,
 }
@@ -60,6 +68,14 @@ impl Belongs {
             _ => Belongs::Unknown,
         }
     }
+
+    fn or(self, other: Belongs) -> Belongs {
+        match (self, other) {
+            (Belongs::Yes, _) | (_, Belongs::Yes) => Belongs::Yes,
+            (Belongs::No, Belongs::No) => Belongs::No,
+            _ => Belongs::Unknown,
+        }
+    }
 }
 
 impl Slicing {
@@ -69,6 +85,8 @@ impl Slicing {
             slicing.get("discriminator").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
         Slicing {
             closed: text(slicing, "rules") == "closed",
+            ordered: slicing.get("ordered") == Some(&Value::Bool(true)),
+            open_at_end: text(slicing, "rules") == "openAtEnd",
             discriminators: discriminators
                 .iter()
                 .map(|d| Discriminator { kind: text(d, "type"), path: text(d, "path") })
@@ -84,7 +102,7 @@ impl Slicing {
             _ => return None,
         };
         let discriminator = Discriminator { kind: discriminator.0.to_owned(), path: discriminator.1.to_owned() };
-        Some(Slicing { closed: false, discriminators: vec![discriminator] })
+        Some(Slicing { discriminators: vec![discriminator], ..Slicing::default() })
     }
 }
 
@@ -113,7 +131,10 @@ fn test(slice: &Slice, discriminator: &Discriminator, chain: &Chain<'_>) -> Test
         let wanted = extension_node(slice, url, chain).and_then(exists).map_or(Wanted::Unknown, Wanted::Exists);
         return Test { path: vec![discriminator.path.clone()], wanted };
     }
-    // Other functions need more than the item: resolve() the resource behind the reference.
+    if let Some(before) = discriminator.path.strip_suffix("resolve()") {
+        return reference_test(slice, before.trim_end_matches('.').trim_start_matches("$this"), chain);
+    }
+    // Other functions need more than the item.
     if discriminator.path.contains('(') {
         return Test { path: Vec::new(), wanted: Wanted::Unknown };
     }
@@ -136,9 +157,29 @@ fn test(slice: &Slice, discriminator: &Discriminator, chain: &Chain<'_>) -> Test
             types if types.is_empty() => Wanted::Unknown,
             types => Wanted::Types(types),
         },
+        "profile" => match profiles(&id, chain) {
+            profiles if profiles.is_empty() => Wanted::Unknown,
+            profiles => Wanted::Profiles(profiles),
+        },
         _ => Wanted::Unknown,
     };
     Test { path, wanted }
+}
+
+/// A slice told apart by what its references point to: of that, a reference by itself says the type at most.
+fn reference_test(slice: &Slice, path: &str, chain: &Chain<'_>) -> Test {
+    let path: Vec<String> =
+        path.trim_start_matches('.').split('.').filter(|s| !s.is_empty()).map(str::to_owned).collect();
+    let id =
+        std::iter::once(slice.node.id.as_str()).chain(path.iter().map(String::as_str)).collect::<Vec<_>>().join(".");
+    let targets: Vec<String> =
+        nodes(&id, chain).flat_map(|node| &node.types).flat_map(|t| t.targets.iter().cloned()).collect();
+    Test { path, wanted: if targets.is_empty() { Wanted::Unknown } else { Wanted::Targets(targets) } }
+}
+
+/// The profiles that the chain asks of an element.
+fn profiles(id: &str, chain: &Chain<'_>) -> Vec<String> {
+    nodes(id, chain).flat_map(|node| &node.types).flat_map(|t| t.profiles.iter().cloned()).collect()
 }
 
 /// The url of a step `extension('url')`.
@@ -230,16 +271,20 @@ fn choice<'v>(fields: &'v Map<String, Value>, stem: &str) -> Option<&'v Value> {
 }
 
 /// Whether an item belongs to a slice with these tests; `of_type` is the type a choice was sent as.
-pub(super) fn belongs(tests: &[Test], item: &Value, of_type: Option<&str>, sets: &Terminology) -> Belongs {
+pub(super) fn belongs(tests: &[Test], item: &Value, of_type: Option<&str>, profiles: &Profiles) -> Belongs {
     if tests.is_empty() {
         return Belongs::Unknown;
     }
-    tests.iter().map(|test| test.passed_by(item, of_type, sets)).fold(Belongs::Yes, Belongs::and)
+    tests.iter().map(|test| test.passed_by(item, of_type, profiles)).fold(Belongs::Yes, Belongs::and)
+}
+
+fn yes_or_no(yes: bool) -> Belongs {
+    if yes { Belongs::Yes } else { Belongs::No }
 }
 
 impl Test {
-    fn passed_by(&self, item: &Value, of_type: Option<&str>, sets: &Terminology) -> Belongs {
-        let yes_or_no = |yes: bool| if yes { Belongs::Yes } else { Belongs::No };
+    fn passed_by(&self, item: &Value, of_type: Option<&str>, profiles: &Profiles) -> Belongs {
+        let sets = profiles.terminology();
         match &self.wanted {
             Wanted::Unknown => Belongs::Unknown,
             Wanted::Exists(wanted) => yes_or_no(reached(item, &self.path).is_empty() != *wanted),
@@ -248,6 +293,19 @@ impl Test {
                 None => Belongs::Unknown,
             },
             Wanted::Types(types) => self.type_at_path(types, item),
+            Wanted::Profiles(wanted) => {
+                let fits =
+                    |value: &&Value| wanted.iter().map(|p| profiles.fits(p, value)).fold(Belongs::No, Belongs::or);
+                reached(item, &self.path).iter().map(fits).fold(Belongs::No, Belongs::or)
+            }
+            Wanted::Targets(targets) => {
+                let evident = reached(item, &self.path).into_iter().find_map(overlay::evident_target);
+                evident.map_or(Belongs::Unknown, |kind| match targets.iter().any(|t| profiles.may_be(t, kind)) {
+                    // The type is right; whether the profile is, only the resource behind the reference says.
+                    true if targets.iter().any(|t| profiles.knows(t)) => Belongs::Unknown,
+                    may => yes_or_no(may),
+                })
+            }
             Wanted::Values(expected) => {
                 let each = |value| expected.iter().map(|e| e.met_by(value, sets)).fold(Belongs::Yes, Belongs::and);
                 let mut best = Belongs::No;

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::bounds::Bounds;
 use super::constraints::Constraint;
 use super::slicing::Slicing;
 
@@ -25,7 +26,10 @@ pub(super) struct Node {
     pub(super) types: Vec<TypeRule>,
     /// The value set of a required binding.
     pub(super) required_value_set: Option<String>,
+    /// The value set of an extensible binding.
+    pub(super) extensible_value_set: Option<String>,
     pub(super) max_length: Option<u64>,
+    pub(super) bounds: Bounds,
     pub(super) constraints: Vec<Constraint>,
     /// How the items of this list are told apart; filled in from the chain of profiles.
     pub(super) slicing: Option<Slicing>,
@@ -88,12 +92,22 @@ impl Node {
         });
         let child = &mut self.children[position];
         let Some(slice) = slice else { return child.descend(id, rest) };
-        let position = child.slices.iter().position(|s| s.name == slice).unwrap_or_else(|| {
-            let node = Node::named(up_to, element);
-            child.slices.push(Slice { name: slice.to_owned(), node, tests: Vec::new() });
-            child.slices.len() - 1
-        });
-        child.slices[position].node.descend(id, rest)
+        child.slice(element_id, element, slice).descend(id, rest)
+    }
+
+    /// The node of a slice, and of a slice of a slice (`a/b`), made where it is not there yet.
+    fn slice(&mut self, element_id: &str, element: &str, name: &str) -> &mut Node {
+        let mut node = self;
+        for end in name.match_indices('/').map(|(at, _)| at).chain([name.len()]) {
+            let name = name.get(..end).unwrap_or(name);
+            let position = node.slices.iter().position(|s| s.name == name).unwrap_or_else(|| {
+                let made = Node::named(&format!("{element_id}:{name}"), element);
+                node.slices.push(Slice { name: name.to_owned(), node: made, tests: Vec::new() });
+                node.slices.len() - 1
+            });
+            node = &mut node.slices[position].node;
+        }
+        node
     }
 
     /// Takes over what an ElementDefinition says.
@@ -116,9 +130,15 @@ impl Node {
             let (profiles, targets) = (texts(of_type, "profile"), texts(of_type, "targetProfile"));
             self.types.push(TypeRule { code: text(of_type, "code").unwrap_or_default(), profiles, targets });
         }
-        if let Some(binding) = element.get("binding").filter(|b| b.get("strength") == Some(&Value::from("required"))) {
-            self.required_value_set = text(binding, "valueSet").map(|v| without_version(&v).to_owned());
+        if let Some(binding) = element.get("binding") {
+            let value_set = text(binding, "valueSet").map(|v| without_version(&v).to_owned());
+            match binding.get("strength").and_then(Value::as_str) {
+                Some("required") => self.required_value_set = value_set,
+                Some("extensible") => self.extensible_value_set = value_set,
+                _ => {}
+            }
         }
+        self.bounds.read(element);
         self.max_length = element.get("maxLength").and_then(Value::as_u64).or(self.max_length);
         self.constraints.extend(Constraint::read(element));
         if let Some(slicing) = element.get("slicing") {
@@ -131,8 +151,9 @@ impl Node {
         if self.id == id {
             return Some(self);
         }
-        let below =
-            |node: &&Node| id.strip_prefix(node.id.as_str()).is_some_and(|r| r.is_empty() || r.starts_with(['.', ':']));
+        let below = |node: &&Node| {
+            id.strip_prefix(node.id.as_str()).is_some_and(|r| r.is_empty() || r.starts_with(['.', ':', '/']))
+        };
         let slices = self.slices.iter().map(|s| &s.node);
         self.children.iter().chain(slices).filter(below).find_map(|node| node.find(id))
     }

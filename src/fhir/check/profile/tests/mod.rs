@@ -1,5 +1,7 @@
 //! What a small profile says of small resources.
 
+mod rules;
+
 use serde_json::{Value, json};
 
 use super::Profiles;
