@@ -159,20 +159,21 @@ pub async fn start(config: &Config, clock: Clock, listener: TcpListener) -> Resu
     let jwks = key.public_jwks();
     let settings = OutboundSettings {
         allow_private_addresses: config.delivery.allow_private_addresses,
+        attempt_timeout: Duration::from_secs(config.delivery.attempt_seconds),
         ..OutboundSettings::default()
     };
     let outbound = Arc::new(Outbound::new(settings, Arc::new(key))?);
     let wake = Arc::new(Notify::new());
     let (stop, work) = (CancellationToken::new(), TaskTracker::new());
 
-    let worker = Arc::new(Worker {
-        store: store.clone(),
-        house: Arc::clone(&house),
-        outbound: Arc::clone(&outbound),
-        clock: clock.clone(),
-        settings: config.delivery.clone(),
-        wake: Arc::clone(&wake),
-    });
+    let worker = Arc::new(Worker::new(
+        store.clone(),
+        Arc::clone(&house),
+        Arc::clone(&outbound),
+        clock.clone(),
+        config.delivery.clone(),
+        Arc::clone(&wake),
+    ));
     worker.start(&stop, &work);
     let doors = Arc::new(Doors {
         store: store.clone(),

@@ -6,6 +6,7 @@ use axum::extract::State as Extract;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
+use super::delivery_metrics::deliveries;
 use super::state::State;
 
 /// How far what the search index is behind with is counted.
@@ -40,29 +41,22 @@ pub(super) async fn metrics(Extract(doors): Extract<State>) -> Response {
     let now = doors.clock.now();
     let counts = async {
         let mut tx = doors.store.read().await?;
-        let deliveries = tx.delivery_counts().await?;
         let tasks = tx.open_task_counts(now.into()).await?;
         let behind = tx.index_behind(MOST_BEHIND).await?;
+        drop(tx);
+        let deliveries = deliveries(&doors.store, &doors.house, now).await?;
         Ok::<_, crate::store::StoreError>((deliveries, tasks, behind))
     };
     let Ok((deliveries, tasks, behind)) = counts.await else {
         return (StatusCode::SERVICE_UNAVAILABLE, "the database cannot be read\n").into_response();
     };
-    let mut text = String::new();
+    let mut text = deliveries;
     let mut family = |name: &str, help: &str, rows: Vec<(String, i64)>| {
         let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} gauge");
         for (labels, value) in rows {
             let _ = writeln!(text, "{name}{labels} {value}");
         }
     };
-    let ages = deliveries.iter().map(|(state, _, oldest)| (state, (now - oldest.time()).num_seconds()));
-    let state = |state: &str| format!("{{state=\"{state}\"}}");
-    family("livewell_deliveries", "Deliveries by state.", deliveries.iter().map(|(s, n, _)| (state(s), *n)).collect());
-    family(
-        "livewell_delivery_oldest_seconds",
-        "Age of the oldest delivery in each state.",
-        ages.map(|(s, age)| (state(s), age)).collect(),
-    );
     let task = |code: &str| format!("{{code=\"{code}\"}}");
     family("livewell_tasks_open", "Open Tasks by step.", tasks.iter().map(|(c, n, _)| (task(c), *n)).collect());
     family(

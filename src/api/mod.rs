@@ -2,6 +2,8 @@
 
 mod bundle;
 mod conditions;
+mod deliveries;
+mod delivery_metrics;
 pub mod edge;
 mod error;
 mod format;
@@ -86,6 +88,7 @@ pub fn router(doors: State) -> Router {
         .route("/fhir/Task/{id}/$claim", post(tasks::claim))
         .route("/fhir/Task/{id}/$release", post(tasks::release))
         .route("/fhir/Task/{id}/$complete", post(tasks::complete))
+        .route("/fhir/ServiceRequest/{id}/$deliveries", get(deliveries::of_referral).post(deliveries::of_referral))
         .route("/fhir/ServiceRequest/{id}/$status", get(tasks::status).post(tasks::status))
         // Doors that are planned and not built yet.
         .route("/fhir/$process-message", any(not_built))

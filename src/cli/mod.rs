@@ -10,6 +10,7 @@ macro_rules! say {
 
 mod check;
 mod client;
+mod delivery;
 mod demo;
 mod load;
 mod run;
@@ -17,6 +18,8 @@ mod run;
 use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, Parser, Subcommand};
+
+use crate::pathway::delivery::DeliveryState;
 
 pub use run::run;
 
@@ -68,7 +71,7 @@ pub enum Command {
     /// Register who may call, list them, or shut one out
     #[command(subcommand, arg_required_else_help = true)]
     Client(ClientCommand),
-    /// Look after what leaves for practices and subscribers (not supported yet)
+    /// Look after what leaves for practices and subscribers: list, show, send again, give up
     #[command(subcommand, arg_required_else_help = true)]
     Delivery(DeliveryCommand),
     /// Prove that the audit record is whole (not supported yet)
@@ -88,10 +91,8 @@ impl Command {
                 ClientCommand::List { settings } | ClientCommand::Disable { settings, .. } => settings,
             }),
             Command::Delivery(command) => Some(match command {
-                DeliveryCommand::List { settings, .. }
-                | DeliveryCommand::Show { settings, .. }
-                | DeliveryCommand::Replay { settings, .. }
-                | DeliveryCommand::Cancel { settings, .. } => settings,
+                DeliveryCommand::List { settings, .. } | DeliveryCommand::Show { settings, .. } => settings,
+                DeliveryCommand::Replay(bulk) | DeliveryCommand::Cancel { bulk, .. } => &bulk.settings,
             }),
             Command::Audit(AuditCommand::Verify { settings }) => Some(settings),
         }
@@ -200,13 +201,19 @@ pub struct ClientAdd {
 #[derive(Debug, PartialEq, Subcommand)]
 pub enum DeliveryCommand {
     /// List deliveries, the oldest first
+    ///
+    /// Without --state those in which something has still to happen: what waits, is tried, or needs a person.
+    #[command(after_help = "Examples:\n  livewell delivery list\n  \
+        livewell delivery list --practice TESTA1 --state needs-person --older-than 2d --json")]
     List {
-        /// Only those in this state, e.g. needs-a-person
+        #[command(flatten)]
+        which: Which,
+        /// At most this many
+        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+        limit: u32,
+        /// One JSON object a line
         #[arg(long)]
-        state: Option<String>,
-        /// Only those to the practice with this ODS code
-        #[arg(long, value_name = "ODS")]
-        practice: Option<String>,
+        json: bool,
         #[command(flatten)]
         settings: Settings,
     },
@@ -214,26 +221,66 @@ pub enum DeliveryCommand {
     Show {
         /// The delivery's id
         id: String,
-        #[command(flatten)]
-        settings: Settings,
-    },
-    /// Send a delivery again; what the practice already has is found there and not doubled
-    Replay {
-        /// The delivery's id
-        id: String,
-        #[command(flatten)]
-        settings: Settings,
-    },
-    /// Give a delivery up
-    Cancel {
-        /// The delivery's id
-        id: String,
-        /// Why, for the record
+        /// As JSON
         #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        settings: Settings,
+    },
+    /// Send deliveries again, from the start of the schedule; what the practice already has is found there and not doubled
+    ///
+    /// Each is put together anew with what is configured now: address, keys, codes, consent. What it carries stays as it
+    /// was recorded; to correct that, PUT the corrected resource, which sends its new version by itself.
+    /// With filters and no --state, those that were refused or need a person.
+    #[command(after_help = "Examples:\n  livewell delivery replay 0197f6d0-7a51-7c3e-8a55-0c1f6ad2b001\n  \
+        livewell delivery replay --practice TESTA1 --dry-run\n  livewell delivery replay --practice TESTA1 --yes")]
+    Replay(Bulk),
+    /// Give deliveries up; the practice will not hear of what they carry
+    ///
+    /// Not possible while it is unknown whether the practice has it: replay looks there first.
+    #[command(
+        after_help = "Example:\n  livewell delivery cancel 0197f6d0-7a51-7c3e-8a55-0c1f6ad2b001 --reason \"filed by hand\""
+    )]
+    Cancel {
+        /// Why, for the record; nothing about a patient
+        #[arg(long, value_parser = reason)]
         reason: String,
         #[command(flatten)]
-        settings: Settings,
+        bulk: Bulk,
     },
+}
+
+/// Which deliveries are meant.
+#[derive(Clone, Debug, Default, PartialEq, Args)]
+pub struct Which {
+    /// Only those to the practice with this ODS code (or Subscription/ID)
+    #[arg(long, value_name = "ODS")]
+    pub practice: Option<String>,
+    /// Only those in this state; may be given several times
+    #[arg(long, value_parser = delivery_state)]
+    pub state: Vec<String>,
+    /// Only those queued longer ago than this: 90s, 30m, 12h, 3d
+    #[arg(long, value_name = "TIME", value_parser = span)]
+    pub older_than: Option<chrono::TimeDelta>,
+}
+
+/// An act on one delivery or on many.
+#[derive(Debug, PartialEq, Args)]
+#[command(group(ArgGroup::new("meant").required(true).multiple(true).args(["ids", "practice", "state", "older_than"])))]
+pub struct Bulk {
+    /// The deliveries' ids
+    #[arg(value_name = "ID", conflicts_with_all = ["practice", "state", "older_than"])]
+    pub ids: Vec<String>,
+    #[command(flatten)]
+    pub which: Which,
+    /// Only say how many there are, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Do not ask before many are changed
+    #[arg(long)]
+    pub yes: bool,
+    #[command(flatten)]
+    pub settings: Settings,
 }
 
 /// `livewell audit`.
@@ -251,6 +298,32 @@ fn practitioner_role(text: &str) -> Result<String, String> {
     let id = text.strip_prefix("PractitionerRole/").ok_or("give PractitionerRole/ID, as in the directory")?;
     let valid = (1..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'.');
     if valid { Ok(text.to_owned()) } else { Err("an id has 1 to 64 letters, digits, `-` and `.`".to_owned()) }
+}
+
+fn delivery_state(text: &str) -> Result<String, String> {
+    let known: Vec<&str> = DeliveryState::ALL.iter().map(|state| state.code()).collect();
+    if known.contains(&text) { Ok(text.to_owned()) } else { Err(format!("the states are {}", known.join(", "))) }
+}
+
+/// `90s`, `30m`, `12h`, `3d`.
+fn span(text: &str) -> Result<chrono::TimeDelta, String> {
+    let wrong = || "give a number and its unit, such as 90s, 30m, 12h or 3d".to_owned();
+    let unit = text.chars().last().ok_or_else(wrong)?;
+    let number: i64 = text.strip_suffix(unit).and_then(|n| n.parse().ok()).filter(|n| *n >= 0).ok_or_else(wrong)?;
+    let seconds = match unit {
+        's' => 1,
+        'm' => 60,
+        'h' => 3600,
+        'd' => 86_400,
+        _ => return Err(wrong()),
+    };
+    number.checked_mul(seconds).and_then(chrono::TimeDelta::try_seconds).ok_or_else(wrong)
+}
+
+fn reason(text: &str) -> Result<String, String> {
+    let text = text.trim();
+    let fits = (1..=200).contains(&text.len()) && !text.contains(char::is_control);
+    if fits { Ok(text.to_owned()) } else { Err("one line of 1 to 200 characters".to_owned()) }
 }
 
 #[cfg(test)]
@@ -311,6 +384,30 @@ mod tests {
     }
 
     #[test]
+    fn what_is_replayed_or_given_up_is_always_said() {
+        for wrong in [
+            "delivery replay",
+            "delivery replay --yes",
+            "delivery cancel d1",
+            "delivery cancel --reason x",
+            "delivery replay d1 --practice TESTGP1",
+            "delivery list --state needs-a-person",
+            "delivery list --older-than soon",
+            "delivery list --older-than -3d",
+            "delivery list --older-than 3w",
+            "delivery list --limit 0",
+        ] {
+            assert!(parse(&format!("livewell {wrong}")).is_err(), "{wrong}");
+        }
+        for (text, seconds) in [("90s", 90), ("30m", 1800), ("12h", 43_200), ("3d", 259_200), ("0s", 0)] {
+            assert_eq!(span(text), Ok(chrono::TimeDelta::seconds(seconds)));
+        }
+        for wrong in ["", "d", "1.5h", "9223372036854775807d", "3 d", "\u{e9}"] {
+            assert!(span(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
     fn every_command_parses_and_knows_its_settings() {
         for line in [
             "serve",
@@ -320,10 +417,12 @@ mod tests {
             "client list",
             "client disable a",
             "delivery list",
-            "delivery list --state no-route --practice TESTGP1",
+            "delivery list --state no-route --practice TESTGP1 --older-than 3d --json",
             "delivery show d1",
-            "delivery replay d1",
+            "delivery replay d1 d2",
+            "delivery replay --practice TESTGP1 --dry-run",
             "delivery cancel d1 --reason moved",
+            "delivery cancel --state no-route --reason moved --yes",
             "audit verify",
         ] {
             let command = parse(&format!("livewell {line} --config c.toml --profiles p")).unwrap();

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use tokio::net::TcpListener;
 
-use super::{Cli, Command, Settings, check, client, demo, load};
+use super::{Cli, Command, Settings, check, client, delivery, demo, load};
 use crate::app;
 use crate::config::{self, Config};
 use crate::time::Clock;
@@ -34,7 +34,8 @@ async fn carried_out(cli: Cli) -> ExitCode {
         Command::Check(settings) => return check::check(&settings).await,
         Command::Load(args) => load::load(&args).await,
         Command::Client(command) => client::client(command).await,
-        Command::Delivery(_) | Command::Audit(_) => {
+        Command::Delivery(command) => delivery::delivery(command).await,
+        Command::Audit(_) => {
             eprintln!("livewell: this command is not supported yet.");
             return ExitCode::from(2);
         }

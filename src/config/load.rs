@@ -102,6 +102,7 @@ fn practice<'k>(section: &str, key: &'k str) -> Option<(&'k str, &'static str)> 
 fn like(present: Option<&Value>, text: String) -> Result<Value, &'static str> {
     match present {
         Some(Value::Integer(_)) => text.trim().parse().map(Value::Integer).map_err(|_| "a whole number"),
+        Some(Value::Float(_)) => text.trim().parse().map(Value::Float).map_err(|_| "a number"),
         Some(Value::Boolean(_)) => text.trim().parse().map(Value::Boolean).map_err(|_| "true or false"),
         Some(Value::Table(_)) => Err("a table: set its keys one by one"),
         _ => Ok(Value::String(text)),

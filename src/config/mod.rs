@@ -14,6 +14,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::pathway::delivery::{Limits as DeliveryLimits, Pace};
+
 pub use load::{ConfigError, environment};
 pub(crate) use validate::is_ods;
 
@@ -93,8 +95,22 @@ pub struct Delivery {
     /// Whether plain http, loopback and private addresses may be called (practices, subscriptions, key sets).
     /// Default false; true is for tests and demonstrations.
     pub allow_private_addresses: bool,
-    /// Deliveries sent at once. Default 8.
+    /// Deliveries that one process sends at once. Default 100.
     pub workers: usize,
+    /// Deliveries under way to one practice at once, from all processes together. Default 4.
+    pub in_flight: u32,
+    /// Attempts a minute to one practice, over time. Default 1200.
+    pub per_minute: u32,
+    /// Attempts to one practice at once after a quiet time, before `per_minute` holds. Default 60.
+    pub burst: u32,
+    /// Seconds in which one attempt ends. Default 60.
+    pub attempt_seconds: u64,
+    /// Seconds after which what a process had in hand is taken up by another when it gives no sign of life; it gives one
+    /// in a quarter of that. Default 20.
+    pub lease_seconds: u64,
+    /// Factor on the waits between attempts, the minute of an open circuit breaker, and the 72 hours after which a person
+    /// is asked. Default 1; less is for tests.
+    pub pace: f64,
     /// `[delivery.practice.<ODS>]`: what differs for one practice, by its ODS code.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub practice: BTreeMap<String, Practice>,
@@ -106,6 +122,15 @@ pub struct Delivery {
 pub struct Practice {
     /// The client id under which that practice's system knows this service. Default `livewell`.
     pub client_id: String,
+    /// `delivery.in_flight` for this practice.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub in_flight: Option<u32>,
+    /// `delivery.per_minute` for this practice.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub per_minute: Option<u32>,
+    /// `delivery.burst` for this practice.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub burst: Option<u32>,
 }
 
 /// `[pathway]`: clinical policy that differs between places.
@@ -295,13 +320,23 @@ impl Default for Auth {
 
 impl Default for Delivery {
     fn default() -> Delivery {
-        Delivery { allow_private_addresses: false, workers: 8, practice: BTreeMap::new() }
+        Delivery {
+            allow_private_addresses: false,
+            workers: 100,
+            in_flight: 4,
+            per_minute: 1200,
+            burst: 60,
+            attempt_seconds: 60,
+            lease_seconds: 20,
+            pace: 1.0,
+            practice: BTreeMap::new(),
+        }
     }
 }
 
 impl Default for Practice {
     fn default() -> Practice {
-        Practice { client_id: "livewell".to_owned() }
+        Practice { client_id: "livewell".to_owned(), in_flight: None, per_minute: None, burst: None }
     }
 }
 
@@ -309,6 +344,21 @@ impl Delivery {
     /// The client id under which the practice with `ods` knows this service.
     pub fn client_id(&self, ods: &str) -> &str {
         self.practice.get(ods).map_or("livewell", |practice| &practice.client_id)
+    }
+
+    /// What is sent at most to a destination: a practice by its ODS code, or a subscription.
+    pub fn limits(&self, destination: &str) -> DeliveryLimits {
+        let own = self.practice.get(destination);
+        DeliveryLimits {
+            in_flight: own.and_then(|p| p.in_flight).unwrap_or(self.in_flight),
+            per_minute: own.and_then(|p| p.per_minute).unwrap_or(self.per_minute),
+            burst: own.and_then(|p| p.burst).unwrap_or(self.burst),
+        }
+    }
+
+    /// How fast the clocks of delivery run.
+    pub fn pace(&self) -> Pace {
+        Pace(self.pace)
     }
 }
 

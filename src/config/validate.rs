@@ -1,6 +1,6 @@
 //! Whether the settings make sense: a sentence for each that does not.
 
-use super::{Config, Http, Profiles};
+use super::{Config, Delivery, Http, Profiles};
 use crate::fhir::check::is_resource_type;
 use crate::telemetry;
 
@@ -17,7 +17,7 @@ impl Config {
             wrong.push(ods_sentence("service.organization", code));
         }
         range(&mut wrong, "auth.token_seconds", self.auth.token_seconds, 1, 300);
-        range(&mut wrong, "delivery.workers", self.delivery.workers as u64, 1, 256);
+        self.delivery.check(&mut wrong);
         for (code, practice) in &self.delivery.practice {
             if !is_ods(code) {
                 wrong.push(ods_sentence("delivery.practice", code));
@@ -60,6 +60,24 @@ impl Profiles {
         }
         for kind in self.types.keys().filter(|kind| !is_resource_type(kind)) {
             wrong.push(format!("profiles.types has `{kind}`, which is no R4 resource type: give one, such as Patient"));
+        }
+    }
+}
+
+impl Delivery {
+    fn check(&self, wrong: &mut Vec<String>) {
+        range(wrong, "delivery.workers", self.workers as u64, 1, 1_000);
+        range(wrong, "delivery.attempt_seconds", self.attempt_seconds, 1, 600);
+        range(wrong, "delivery.lease_seconds", self.lease_seconds, 1, 600);
+        if !(0.000_01..=10.0).contains(&self.pace) {
+            wrong.push(format!("delivery.pace is {}: allowed is 0.00001 to 10", self.pace));
+        }
+        let practices = self.practice.keys().map(|code| (format!("delivery.practice.{code}"), self.limits(code)));
+        let all = self.limits("");
+        for (place, limits) in std::iter::once(("delivery".to_owned(), all)).chain(practices) {
+            range(wrong, &format!("{place}.in_flight"), limits.in_flight.into(), 1, 1_000);
+            range(wrong, &format!("{place}.per_minute"), limits.per_minute.into(), 1, 1_000_000);
+            range(wrong, &format!("{place}.burst"), limits.burst.into(), 1, 100_000);
         }
     }
 }

@@ -45,6 +45,7 @@ const EMBEDDED: &[(&str, &str)] = embed![
     "StructureDefinition/pathway-urgent-timing.json",
     "StructureDefinition/pathway-when-exhausted.json",
     "PlanDefinition/llwir.json",
+    "OperationDefinition/ServiceRequest-deliveries.json",
     "OperationDefinition/ServiceRequest-status.json",
     "OperationDefinition/Task-claim-next.json",
     "OperationDefinition/Task-claim.json",

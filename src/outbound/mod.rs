@@ -6,6 +6,7 @@
 mod fhir_rest;
 mod guard;
 mod key_set;
+mod lease;
 #[cfg(test)]
 mod scripted_practice;
 mod service_key;
@@ -21,6 +22,7 @@ use thiserror::Error;
 pub use fhir_rest::{PatientMatch, PracticeEndpoint, WriteBack};
 pub use guard::{AddressRefused, Guard};
 pub use key_set::{KeySet, KeySetError};
+pub use lease::Lease;
 pub use service_key::{KeyError, ServiceKey};
 pub use webhook::{NotASecret, NotRandom, Notification, WebhookSecret};
 

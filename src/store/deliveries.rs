@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::sql::Query;
-use super::{At, StoreError, Tx};
+use super::{At, Sight, StoreError, Tx};
 
 /// The columns of a [`DeliveryRow`].
 macro_rules! columns {
@@ -167,33 +167,6 @@ impl Tx {
         Ok(())
     }
 
-    /// Takes up to `limit` deliveries that are due, the first of each person at each practice only, until `until`.
-    /// A lease that lapsed is taken like any other: a worker that died loses nothing.
-    pub async fn lease_deliveries(&mut self, now: At, until: At, limit: i64) -> Result<Vec<Leased>, StoreError> {
-        sql!(
-            self,
-            fetch_all,
-            {
-                sqlite: concat!("update delivery set lease = lease + 1, attempts = attempts + 1, lease_until = $1 \
-                    where id in (select d.id from delivery d \
-                    where d.settled_at is null and d.due_at <= $2 and d.lease_until <= $2 \
-                    and not exists (select 1 from delivery e where e.practice = d.practice and e.person = d.person \
-                    and e.place < d.place and e.settled_at is null) order by d.due_at, d.id limit $3) \
-                    returning ", columns!()),
-                postgres: concat!("with next (taken) as materialized (select d.id from delivery d \
-                    where d.settled_at is null and d.due_at <= $2 and d.lease_until <= $2 \
-                    and not exists (select 1 from delivery e where e.practice = d.practice and e.person = d.person \
-                    and e.place < d.place and e.settled_at is null) order by d.due_at, d.id limit $3 \
-                    for update of d skip locked) \
-                    update delivery set lease = lease + 1, attempts = attempts + 1, lease_until = $1 from next \
-                    where delivery.id = next.taken and delivery.lease_until <= $2 returning ", columns!())
-            },
-            until,
-            now,
-            limit
-        )
-    }
-
     /// Concludes an attempt: writes `settled`'s state, reason, schedule and times. False when the lease was lost
     /// meanwhile: the result must then be dropped.
     pub async fn settle_delivery(&mut self, settled: &Leased) -> Result<bool, StoreError> {
@@ -248,20 +221,26 @@ impl Tx {
         )
     }
 
-    /// The deliveries of a referral, in the order they were queued.
-    pub async fn deliveries_of_referral(&mut self, referral: &str) -> Result<Vec<DeliveryRow>, StoreError> {
-        sql!(
-            self,
-            fetch_all,
-            concat!("select ", columns!(), " from delivery where referral = $1 order by created_at, id"),
-            referral
-        )
-    }
-
-    /// How many deliveries are in each state, and when the oldest unsettled of each was queued.
-    pub async fn delivery_counts(&mut self) -> Result<Vec<(String, i64, At)>, StoreError> {
-        self.rows(Query::new("select state, count(*), min(created_at) from delivery group by state order by state"))
-            .await
+    /// The deliveries of a referral that the caller may see, in the order they were queued: of those to a practice, it
+    /// alone sees what went to it. The referral itself must be one they may see.
+    pub async fn deliveries_of_referral(
+        &mut self,
+        referral: &str,
+        sight: &Sight,
+    ) -> Result<Vec<DeliveryRow>, StoreError> {
+        let mut query = Query::new(concat!("select ", columns!(), " from delivery where referral = "));
+        query.bind(referral);
+        match sight {
+            Sight::Everything | Sight::Localities(_) => {}
+            Sight::Practice(ods) => {
+                query.push(" and practice = ").bind(ods.as_str());
+            }
+            Sight::Directory => {
+                query.push(" and 1 = 0");
+            }
+        }
+        query.push(" order by created_at, id");
+        self.rows(query).await
     }
 
     /// Deliveries of a person or (with `person` '') of a practice that wait for something.
@@ -327,29 +306,50 @@ impl Tx {
 
     /// Puts an unsettled delivery at the end of the line that `after` names, in its state.
     async fn move_delivery(&mut self, before: &DeliveryRow, after: &DeliveryRow) -> Result<(), StoreError> {
+        self.change_delivery(before, after, true).await?;
+        Ok(())
+    }
+
+    /// Changes a delivery that nobody has in hand from `before` to `after`: where it goes, its state, reason and
+    /// schedule. It keeps its place in the line, or goes to the end of it. False when it is not as it was.
+    pub async fn change_delivery(
+        &mut self,
+        before: &DeliveryRow,
+        after: &DeliveryRow,
+        to_the_end: bool,
+    ) -> Result<bool, StoreError> {
         self.hold_line(&before.practice, &before.person).await?;
         if after.practice != before.practice {
             self.hold_line(&after.practice, &after.person).await?;
         }
-        sql!(
-            self,
-            execute,
-            "update delivery set practice = $2, state = $3, why = $4, failures = $5, queued_at = $6, due_at = $7, \
-             place = (select coalesce(max(d.place), 0) + 1 from delivery d where d.practice = $2 \
-             and d.person = delivery.person and d.id <> $1), \
-             behind = exists (select 1 from delivery d where d.practice = $2 and d.person = delivery.person \
-             and d.id <> $1 and d.settled_at is null) \
-             where id = $1 and state = $8 and settled_at is null",
-            &after.id,
-            &after.practice,
-            &after.state,
-            &after.why,
-            after.failures,
-            after.queued_at,
-            after.due_at,
-            &before.state
-        )?;
-        self.first_goes_next(&before.practice, &before.person).await
+        // A new lease number: whoever had it in hand before has nothing more to say of it.
+        let mut query = Query::new("update delivery set lease = lease + 1, practice = ");
+        query.bind(after.practice.as_str());
+        query.push(", state = ").bind(after.state.as_str()).push(", why = ").bind(after.why.as_str());
+        query.push(", failures = ").bind(after.failures).push(", queued_at = ").bind(after.queued_at);
+        query.push(", due_at = ").bind(after.due_at).push(", settled_at = ");
+        match after.settled_at {
+            Some(at) => query.bind(at).push(", behind = false"),
+            None => query.push("null"),
+        };
+        if to_the_end {
+            query.push(", place = (select coalesce(max(d.place), 0) + 1 from delivery d where d.practice = ");
+            query.bind(after.practice.as_str());
+            query.push(" and d.person = delivery.person and d.id <> delivery.id)");
+            query.push(", behind = exists (select 1 from delivery d where d.practice = ");
+            query.bind(after.practice.as_str());
+            query.push(" and d.person = delivery.person and d.id <> delivery.id and d.settled_at is null)");
+        }
+        query.push(" where id = ").bind(after.id.as_str()).push(" and lease = ").bind(before.lease);
+        query.push(" and state = ").bind(before.state.as_str());
+        let changed = self.run(query).await? == 1;
+        self.first_goes_next(&before.practice, &before.person).await?;
+        Ok(changed)
+    }
+
+    /// One delivery.
+    pub async fn delivery(&mut self, id: &str) -> Result<Option<DeliveryRow>, StoreError> {
+        sql!(self, fetch_optional, concat!("select ", columns!(), " from delivery where id = $1"), id)
     }
 
     /// What a practice holds of our record.

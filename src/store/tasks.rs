@@ -163,6 +163,18 @@ impl Tx {
         )
     }
 
+    /// The open Tasks with this code about a person.
+    pub async fn open_tasks_for_person(&mut self, person: &str, code: &str) -> Result<Vec<String>, StoreError> {
+        let found: Vec<(String,)> = sql!(
+            self,
+            fetch_all,
+            "select id from task where person = $1 and code = $2 and open order by id",
+            person,
+            code
+        )?;
+        Ok(found.into_iter().map(|(id,)| id).collect())
+    }
+
     /// Whether an open Task with this code stands for a person.
     pub async fn has_open_task_for_person(&mut self, person: &str, code: &str) -> Result<bool, StoreError> {
         let found: (bool,) = sql!(

@@ -1,79 +1,127 @@
-//! The delivery loop: leases as many as there are free hands, so that nothing leased ever waits.
+//! The delivery loop: takes as many as there are free hands, so that nothing that was taken ever waits.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::Worker;
+use super::held::Grip;
 use crate::outbound::{PatientMatch, PracticeEndpoint, WriteBack};
-use crate::pathway::delivery::{Verdict, Why};
+use crate::pathway::delivery::{Reason, Verdict, Why};
 use crate::pathway::write_back::Outgoing;
 use crate::store::Leased;
-use crate::workflow::{self, Actor, Attempted, Dispatch, Prepared, retrying};
+use crate::workflow::{self, Actor, Attempted, Dispatch, Prepared, Taken, Terms, retrying};
 
-/// How long a delivery is in one worker's hands. An attempt ends before that.
-const LEASE: chrono::Duration = chrono::Duration::seconds(90);
-
-/// How often the loop looks without being told.
+/// How often the loop looks without being told: also the sweep that finds the leases of a process that died.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Leases and sends until stopped.
-pub(super) async fn deliver(worker: Arc<Worker>, slots: Arc<Semaphore>, stop: CancellationToken, tasks: TaskTracker) {
+/// Leases in a row that may end without a result before a person has to look: more than restarts explain.
+const MOST_LAPSES: i64 = 12;
+
+/// Takes and sends until stopped.
+pub(super) async fn deliver(worker: Arc<Worker>, stop: CancellationToken, tasks: TaskTracker) {
+    let slots = Arc::new(Semaphore::new(worker.settings.workers.max(1)));
     while !stop.is_cancelled() {
         let told = worker.wake.notified();
-        let sent = match lease_and_send(&worker, &slots, &tasks).await {
-            Ok(sent) => sent,
+        let wait = match take_and_send(&worker, &slots, &tasks).await {
+            // There may be more.
+            Ok((1.., _)) => continue,
+            Ok((0, look_again)) => look_again.map_or(LOOK, |at| until(at, worker.clock.now()).min(LOOK)),
             Err(error) => {
-                tracing::error!(error = %error, "deliveries could not be leased; trying again");
-                0
+                tracing::error!(error = %error, "deliveries could not be taken; trying again");
+                LOOK
             }
         };
-        if sent > 0 {
-            continue;
-        }
         tokio::select! {
             () = told => {}
-            () = tokio::time::sleep(LOOK) => {}
+            () = tokio::time::sleep(wait) => {}
             () = stop.cancelled() => {}
         }
     }
 }
 
-async fn lease_and_send(worker: &Arc<Worker>, slots: &Arc<Semaphore>, tasks: &TaskTracker) -> workflow::Result<usize> {
-    let mut hands = vec![free_hand(slots).await];
-    while let Ok(hand) = Arc::clone(slots).try_acquire_owned() {
-        hands.push(hand);
-    }
-    let limit = i64::try_from(hands.len()).unwrap_or(i64::MAX);
-    let leased = workflow::lease(&worker.store, worker.clock.now(), LEASE, limit).await?;
-    let sent = leased.len();
-    for (leased, hand) in leased.into_iter().zip(hands) {
+fn until(at: DateTime<Utc>, now: DateTime<Utc>) -> Duration {
+    (at - now).to_std().unwrap_or_default().max(Duration::from_millis(1))
+}
+
+/// How many were taken, and when there may be more.
+async fn take_and_send(
+    worker: &Arc<Worker>,
+    slots: &Arc<Semaphore>,
+    tasks: &TaskTracker,
+) -> workflow::Result<(usize, Option<DateTime<Utc>>)> {
+    // Only this loop takes hands, so that those that are free now stay so.
+    drop(slots.acquire().await.expect("the semaphore of the delivery loop is never closed"));
+    let limits = |practice: &str| worker.settings.limits(practice);
+    let terms = Terms {
+        worker: &worker.id,
+        lease: chrono::Duration::from_std(worker.lease()).unwrap_or(chrono::Duration::MAX),
+        pace: worker.settings.pace(),
+        limits: &limits,
+    };
+    let since = Instant::now();
+    let Taken { leased, look_again } =
+        workflow::take(&worker.store, &terms, worker.clock.now(), slots.available_permits()).await?;
+    let taken = leased.len();
+    for leased in leased {
+        let hand = Arc::clone(slots).try_acquire_owned();
+        let grip = worker.held.grip(&leased, since, worker.lease());
         let worker = Arc::clone(worker);
         tasks.spawn(async move {
-            let id = leased.id.clone();
-            if let Err(error) = one(&worker, leased).await {
-                // The lease lapses and someone takes it up again.
-                tracing::error!(delivery.id = id, error = %error, "a delivery could not be settled; its lease will lapse");
-            }
+            in_hand(&worker, leased, grip).await;
             drop(hand);
-            // The next for the same person may go now.
+            // The next for the same person, or for the same practice, may go now.
             worker.wake.notify_one();
         });
     }
-    Ok(sent)
+    Ok((taken, look_again))
 }
 
-async fn free_hand(slots: &Arc<Semaphore>) -> OwnedSemaphorePermit {
-    Arc::clone(slots).acquire_owned().await.expect("the semaphore of the delivery loop is never closed")
-}
-
-async fn one(worker: &Worker, leased: Leased) -> workflow::Result<()> {
-    let (store, house) = (&worker.store, &*worker.house);
+/// One attempt with all its ends: also that of a panic, which would come again with every attempt and hold up what
+/// waits behind, and that of a lost lease.
+async fn in_hand(worker: &Arc<Worker>, leased: Leased, grip: Grip) {
     let (at, began) = (worker.clock.now(), Instant::now());
+    let lost = grip.lost.clone();
+    let attempt = tokio::spawn(one(Arc::clone(worker), leased.clone(), grip, at, began));
+    let stop = attempt.abort_handle();
+    tokio::select! {
+        ended = attempt => match ended {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(
+                delivery.id = leased.id, error = %error,
+                "a delivery could not be settled; its lease will lapse"
+            ),
+            Err(_) => {
+                tracing::error!(delivery.id = leased.id, "an attempt ended in a panic; a person has to look");
+                let verdict = Verdict::Refused { why: Why::RequestNotMade, outcome: None };
+                if let Err(error) = settle(worker, &leased, &[], &verdict, at, began).await {
+                    tracing::error!(delivery.id = leased.id, error = %error, "nor could it be settled");
+                }
+            }
+        },
+        () = lost.cancelled() => {
+            stop.abort();
+            tracing::warn!(delivery.id = leased.id, "a lease was lost; the attempt is given up");
+        }
+    }
+}
+
+async fn one(
+    worker: Arc<Worker>,
+    leased: Leased,
+    grip: Grip,
+    at: DateTime<Utc>,
+    began: Instant,
+) -> workflow::Result<()> {
+    let (store, house) = (&worker.store, &*worker.house);
+    if leased.lapses >= MOST_LAPSES {
+        let verdict = Verdict::NeedsPerson { reason: Reason::NeverEnds };
+        return settle(&worker, &leased, &[], &verdict, at, began).await;
+    }
     let dispatch = match workflow::prepare(store, house, leased.clone()).await {
         Ok(Prepared::Ready(dispatch)) => *dispatch,
         Ok(Prepared::Held { leased, why }) => return workflow::hold(store, house, at, &leased, why).await,
@@ -82,16 +130,16 @@ async fn one(worker: &Worker, leased: Leased) -> workflow::Result<()> {
             // It would fail the same way for ever, with everything for this person waiting behind it.
             tracing::error!(delivery.id = leased.id, error = %why, "a delivery cannot be put together; a person has to look");
             let verdict = Verdict::Refused { why: Why::RequestNotMade, outcome: None };
-            return settle(worker, &leased, &[], &verdict, at, began).await;
+            return settle(&worker, &leased, &[], &verdict, at, began).await;
         }
     };
     let leased = dispatch.leased.clone();
-    let job = job(worker, dispatch);
+    let job = job(&worker, dispatch, &grip);
     if job.outgoing.is_empty() {
         return workflow::nothing_to_send(store, worker.clock.now(), &leased).await;
     }
     let verdict = worker.outbound.deliver(&job, at).await;
-    settle(worker, &leased, &job.outgoing, &verdict, at, began).await
+    settle(&worker, &leased, &job.outgoing, &verdict, at, began).await
 }
 
 async fn settle(
@@ -103,7 +151,8 @@ async fn settle(
     began: Instant,
 ) -> workflow::Result<()> {
     let (store, house) = (&worker.store, &*worker.house);
-    let attempted = Attempted { verdict, at, took: began.elapsed(), random: rand::random::<f64>() };
+    let (random, pace) = (rand::random::<f64>(), worker.settings.pace());
+    let attempted = Attempted { verdict, at, took: began.elapsed(), random, pace };
     let actor = Actor::service(&house.organization());
     let settle = || workflow::settle(store, house, &actor, worker.clock.now(), leased, sent, &attempted);
     if !retrying(settle).await? {
@@ -115,7 +164,7 @@ async fn settle(
     Ok(())
 }
 
-fn job(worker: &Worker, dispatch: Dispatch) -> WriteBack {
+fn job(worker: &Worker, dispatch: Dispatch, grip: &Grip) -> WriteBack {
     let organization = dispatch.leased.practice.clone();
     WriteBack {
         endpoint: PracticeEndpoint {
@@ -131,5 +180,6 @@ fn job(worker: &Worker, dispatch: Dispatch) -> WriteBack {
         outgoing: dispatch.outgoing,
         look_first: dispatch.look_first,
         request_id: dispatch.leased.id,
+        lease: grip.lease(),
     }
 }

@@ -1,13 +1,16 @@
-//! The loops: deliveries are leased, sent and settled; credentials that expired are forgotten; the search index of what an
-//! earlier release stored is brought up to date.
+//! The loops: deliveries are taken, sent and settled, and kept in hand meanwhile; credentials that expired are forgotten;
+//! the search index of what an earlier release stored is brought up to date.
 
 mod catch_up;
 mod deliver;
+mod heartbeat;
+mod held;
 mod tidy;
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -17,22 +20,45 @@ use crate::store::Store;
 use crate::time::Clock;
 use crate::workflow::House;
 
+use held::Held;
+
 /// What the loops work with.
 pub struct Worker {
-    pub store: Store,
-    pub house: Arc<House>,
-    pub outbound: Arc<Outbound>,
-    pub clock: Clock,
-    pub settings: config::Delivery,
+    store: Store,
+    house: Arc<House>,
+    outbound: Arc<Outbound>,
+    clock: Clock,
+    settings: config::Delivery,
     /// Told when something may be ready to be delivered: a hint, the loop looks by itself too.
-    pub wake: Arc<Notify>,
+    wake: Arc<Notify>,
+    /// This process, among all that work on the same database.
+    id: String,
+    held: Arc<Held>,
 }
 
 impl Worker {
+    /// A worker of this process; it does nothing before it is started.
+    pub fn new(
+        store: Store,
+        house: Arc<House>,
+        outbound: Arc<Outbound>,
+        clock: Clock,
+        settings: config::Delivery,
+        wake: Arc<Notify>,
+    ) -> Worker {
+        let id = uuid::Uuid::new_v4().to_string();
+        Worker { store, house, outbound, clock, settings, wake, id, held: Arc::default() }
+    }
+
+    /// How long a delivery stays in this process's hands without a heartbeat.
+    fn lease(&self) -> Duration {
+        Duration::from_secs(self.settings.lease_seconds.max(1))
+    }
+
     /// Starts the loops. They end, with what is under way finished, when `stop` is cancelled and `tasks` is awaited.
     pub fn start(self: Arc<Worker>, stop: &CancellationToken, tasks: &TaskTracker) {
-        let slots = Arc::new(Semaphore::new(self.settings.workers.max(1)));
-        tasks.spawn(deliver::deliver(Arc::clone(&self), slots, stop.clone(), tasks.clone()));
+        tasks.spawn(deliver::deliver(Arc::clone(&self), stop.clone(), tasks.clone()));
+        tasks.spawn(heartbeat::beat(Arc::clone(&self), stop.clone()));
         tasks.spawn(catch_up::catch_up(self.store.clone(), stop.clone()));
         tasks.spawn(tidy::tidy(self, stop.clone()));
     }

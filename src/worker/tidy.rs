@@ -10,23 +10,29 @@ use crate::workflow;
 
 const EVERY: Duration = Duration::from_secs(10);
 
+/// How many looks there are between two at lines that wait for nothing.
+const LINES: u32 = 30;
+
 /// Looks every ten seconds until stopped.
 pub(super) async fn tidy(worker: Arc<Worker>, stop: CancellationToken) {
-    loop {
+    for round in 1_u32.. {
         tokio::select! {
             () = tokio::time::sleep(EVERY) => {}
             () = stop.cancelled() => return,
         }
-        if let Err(error) = look(&worker).await {
+        if let Err(error) = look(&worker, round.is_multiple_of(LINES)).await {
             tracing::warn!(error = %error, "looking after what waits failed; trying again in ten seconds");
         }
     }
 }
 
-async fn look(worker: &Worker) -> workflow::Result<()> {
+async fn look(worker: &Worker, lines: bool) -> workflow::Result<()> {
     worker.house.learn_organization(&worker.store).await?;
     workflow::look_for_routes(&worker.store, &worker.house, worker.clock.now()).await?;
     let mut tx = worker.store.write().await?;
     tx.forget_expired_credentials(worker.clock.now().into()).await?;
+    if lines && tx.free_stuck_lines().await? > 0 {
+        worker.wake.notify_one();
+    }
     Ok(tx.commit().await?)
 }

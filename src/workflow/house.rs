@@ -10,11 +10,12 @@ use crate::pathway::pam::CutOffs;
 use crate::pathway::plan::Plan;
 use crate::store::Store;
 
-use super::Result;
+use super::{Attempts, Result};
 
 /// The rules of this deployment, fixed at start, and the organisation they are for.
 pub struct House {
     pub rules: Rules,
+    pub attempts: Attempts,
     /// ODS code of the Live Well organisation, '' while it is neither configured nor in the directory.
     organization: RwLock<String>,
 }
@@ -34,7 +35,7 @@ pub struct Rules {
 impl House {
     /// The rules, for the Live Well organisation with this ODS code ('' while it is not known).
     pub fn new(rules: Rules, organization: String) -> House {
-        House { rules, organization: RwLock::new(organization) }
+        House { rules, attempts: Attempts::default(), organization: RwLock::new(organization) }
     }
 
     /// ODS code of the Live Well organisation.

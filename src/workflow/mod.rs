@@ -2,6 +2,7 @@
 //! function; each act is one transaction with its follow-up work and its audit.
 
 mod actor;
+mod attempts;
 mod claim;
 mod complete;
 mod deliver;
@@ -21,9 +22,13 @@ mod unit;
 mod withdraw;
 
 pub use actor::{Actor, Staff};
+pub use attempts::Attempts;
 pub use claim::{Work, claim, claim_next, release};
 pub use complete::{Completion, complete};
-pub use deliver::{Attempted, Dispatch, Prepared, hold, lease, look_for_routes, nothing_to_send, prepare, settle};
+pub use deliver::{
+    Attempted, Dispatch, Prepared, Taken, Terms, Wish, deliveries, destination_of, hold, keep_leases, look_after,
+    look_for_routes, nothing_to_send, prepare, settle, take,
+};
 pub use error::{Error, Result};
 pub use house::{House, Rules};
 pub use load::{DIRECTORY, Loaded, load};

@@ -6,8 +6,9 @@ use serde_json::{Value, json};
 use crate::fhir::when::{instant, start_of};
 use crate::fhir::{Resource, systems};
 use crate::pathway::pam::PamReading;
-use crate::store::{DeliveryRow, ReferralRow, Store, TaskRow};
+use crate::store::{DeliveryRow, ReferralRow, Sight, Store, TaskRow};
 
+use super::deliver::at_the_practice;
 use super::unit::audit_row;
 use super::{Actor, Error, House, Result};
 
@@ -33,7 +34,7 @@ pub async fn status(
     let ours = house.organization();
     let encounters = recorded(tx.resources_of_referral(id, "Encounter").await?, &ours)?;
     let observations = recorded(tx.resources_of_referral(id, "Observation").await?, &ours)?;
-    let deliveries = tx.deliveries_of_referral(id).await?;
+    let deliveries = tx.deliveries_of_referral(id, &Sight::Everything).await?;
     drop(tx);
     let row = audit_row(actor, now, request_id, "$status", &format!("ServiceRequest/{id}"), &stored.person, "success");
     store.disclose(row).await?;
@@ -89,16 +90,6 @@ fn latest_pam(house: &House, observations: &[Resource]) -> Option<Value> {
         part.push(json!({ "name": "when", "valueDateTime": when }));
     }
     Some(json!({ "name": "pam", "part": part }))
-}
-
-/// A delivery's state as the practice's side sees it (`CodeSystem/delivery-state`): what was written there and read back
-/// is filed.
-fn at_the_practice(state: &str) -> &str {
-    match state {
-        "delivered" => "filed",
-        "refused" => "rejected",
-        other => other,
-    }
 }
 
 fn delivery(row: &DeliveryRow) -> Result<Value> {

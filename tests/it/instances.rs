@@ -152,7 +152,7 @@ fn three_instances_send_each_delivery_once() {
     });
 }
 
-/// The lease is 90 seconds: until it has lapsed nobody else touches what the killed instance had in hand.
+/// The lease is 20 seconds: until it has lapsed nobody else touches what the killed instance had in hand.
 #[test]
 fn what_a_killed_instance_had_in_hand_is_taken_up_by_another() {
     harness::run(Database::Postgres, async |app: TestApp| {
@@ -168,7 +168,7 @@ fn what_a_killed_instance_had_in_hand_is_taken_up_by_another() {
         app.stand_in.faults().clear();
         // Its address too: there the practices look for the keys of the service.
         app.restart().await;
-        app.clock.advance(Duration::from_secs(91));
+        app.clock.advance(Duration::from_secs(21));
         app.settled().await;
         assert_eq!(encounters(&app), 3);
         assert_eq!(app.count("delivery where state = 'delivered' and lease = 2").await, 3);

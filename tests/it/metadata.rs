@@ -161,7 +161,7 @@ on_each_database! {
                         caller.get(format!("{on_nobody}?code=x")).await.expect(404);
                         (caller.get("ConceptMap/job-role/$translate?code=R9807").await, 200)
                     }
-                    ("status" | "meta" | "everything", _) => (caller.get(on_nobody).await, 404),
+                    ("status" | "deliveries" | "meta" | "everything", _) => (caller.get(on_nobody).await, 404),
                     other => panic!("what is {other:?}?"),
                 };
                 answer.expect(expected);
@@ -169,7 +169,7 @@ on_each_database! {
             }
         }
         let all = [
-            "claim", "claim-next", "complete", "everything", "expand", "lookup", "meta", "release", "status", "subsumes",
+            "claim", "claim-next", "complete", "deliveries", "everything", "expand", "lookup", "meta", "release", "status", "subsumes",
             "translate", "validate", "validate-code",
         ];
         assert_eq!(served.iter().map(String::as_str).collect::<Vec<_>>(), all);

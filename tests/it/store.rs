@@ -226,9 +226,12 @@ on_each_store! {
             for _ in 0..4 {
                 let store = store.clone();
                 workers.spawn(async move {
-                    let mut tx = store.write().await.unwrap();
-                    let leased = tx.lease_deliveries(At(10), At(20), 2).await.unwrap();
-                    tx.commit().await.unwrap();
+                    let mut leased = Vec::new();
+                    for practice in ["TESTA0", "TESTA1"] {
+                        let mut tx = store.write().await.unwrap();
+                        leased.extend(tx.lease_deliveries(practice, "w", At(10), At(20), 2).await.unwrap());
+                        tx.commit().await.unwrap();
+                    }
                     leased
                 });
             }

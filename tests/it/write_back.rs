@@ -84,8 +84,7 @@ async fn time_passes(app: &TestApp) {
         if app.count(unsettled).await == 0 {
             return;
         }
-        let due = app.rows(&format!("select min(due_at) from {unsettled} and due_at > {now}")).await;
-        let due = due[0][0].as_i64().unwrap_or_else(|| panic!("nothing is due: {now}"));
+        let due = app.next_due().await.unwrap_or_else(|| panic!("nothing is due: {now}"));
         later(app, Duration::from_micros((due - now).try_into().unwrap())).await;
     }
     panic!("not settled after a thousand attempts: {:?}", deliveries(app).await);

@@ -49,12 +49,13 @@ impl Operation {
 }
 
 /// Every operation.
-pub(super) const ALL: [&Operation; 14] = [
+pub(super) const ALL: [&Operation; 15] = [
     &CLAIM_NEXT,
     &CLAIM,
     &RELEASE,
     &COMPLETE,
     &STATUS,
+    &DELIVERIES,
     &VALIDATE,
     &META,
     &EVERYTHING,
@@ -104,6 +105,12 @@ pub(super) const STATUS: Operation = Operation {
     changes: false,
     definition: "https://livewell.example/OperationDefinition/ServiceRequest-status",
     takes: &[],
+};
+
+pub(super) const DELIVERIES: Operation = Operation {
+    name: "deliveries",
+    definition: "https://livewell.example/OperationDefinition/ServiceRequest-deliveries",
+    ..STATUS
 };
 
 /// <https://hl7.org/fhir/R4/resource-operation-validate.html>

@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 
 use crate::demo::practice::{Aim, Fault, PatientSeed, PracticeSeed, StandIn, StandInSettings, Traffic};
 use crate::fhir::systems::RECORD;
-use crate::outbound::{Outbound, OutboundSettings, PatientMatch, PracticeEndpoint, ServiceKey, WriteBack};
+use crate::outbound::{Lease, Outbound, OutboundSettings, PatientMatch, PracticeEndpoint, ServiceKey, WriteBack};
 use crate::pathway::delivery::Verdict;
 use crate::pathway::write_back::{Outgoing, PRACTICE_PATIENT, PracticeCopy, VERSION_SYSTEM, full_url};
 use crate::time::Clock;
@@ -65,6 +65,7 @@ impl Practice {
             outgoing,
             look_first,
             request_id: "d1".into(),
+            lease: Lease::asked(|| true),
         };
         self.outbound.deliver(&job, Clock::System.now()).await
     }

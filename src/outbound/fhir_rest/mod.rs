@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use chrono::{DateTime, Utc};
 use reqwest::Url;
 
-use super::Outbound;
+use super::{Lease, Outbound};
 use crate::pathway::delivery::{Reason, Receipt, Verdict, Why};
 use crate::pathway::write_back::{Outgoing, PracticeCopy};
 
@@ -61,6 +61,7 @@ pub struct WriteBack {
     pub look_first: bool,
     /// The delivery's id; sent as `X-Request-Id` and said in logs.
     pub request_id: String,
+    pub lease: Lease,
 }
 
 /// Prints nothing: it is all patient data.
@@ -71,7 +72,8 @@ impl std::fmt::Debug for PatientMatch {
 }
 
 impl Outbound {
-    /// Makes one attempt to bring a write-back to the practice. Always ends within the attempt's time limit.
+    /// Makes one attempt to bring a write-back to the practice. Always ends within the attempt's time limit, and writes
+    /// nothing once its lease is not held.
     ///
     /// If the process dies within it, or the future is dropped, the outcome is unknown: the next attempt has to say
     /// `look_first`.

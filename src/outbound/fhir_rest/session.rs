@@ -6,8 +6,8 @@ use chrono::{DateTime, Utc};
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use reqwest::{RequestBuilder, Url};
 
-use super::super::Outbound;
 use super::super::wire::{Answer, Lost};
+use super::super::{Lease, Outbound};
 use super::{PracticeEndpoint, WriteBack};
 use crate::pathway::delivery::{Verdict, Why, redacted};
 
@@ -17,6 +17,7 @@ pub(super) struct Session<'a> {
     outbound: &'a Outbound,
     practice: &'a PracticeEndpoint,
     request_id: Option<HeaderValue>,
+    lease: &'a Lease,
     base: Url,
     now: DateTime<Utc>,
     renewed: bool,
@@ -33,7 +34,7 @@ impl<'a> Session<'a> {
         now: DateTime<Utc>,
     ) -> Session<'a> {
         let request_id = HeaderValue::from_str(&job.request_id).ok();
-        Session { outbound, practice: &job.endpoint, request_id, base, now, renewed: false, unclear }
+        Session { outbound, practice: &job.endpoint, request_id, lease: &job.lease, base, now, renewed: false, unclear }
     }
 
     /// The URL of a path below the practice's base.
@@ -75,6 +76,10 @@ impl<'a> Session<'a> {
 
     /// POSTs a Bundle to the base. From here the outcome is unclear until the practice has answered.
     pub(super) async fn transact(&mut self, bundle: Vec<u8>) -> Result<Answer, Verdict> {
+        if !self.lease.is_held() {
+            // Someone else may be sending it.
+            return Err(self.retry(None, Why::LeaseLost));
+        }
         let url = self.base.clone();
         self.unclear.store(true, Ordering::Relaxed);
         let request = |client: &reqwest::Client| {

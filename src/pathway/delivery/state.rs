@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use thiserror::Error;
 
 use super::acknowledgement::{Acknowledgement, Stage};
-use super::schedule::{Failure, backoff, patience};
+use super::schedule::{Failure, Pace, backoff};
 use super::verdict::{Reason, Verdict};
 
 /// Where a delivery stands. Being worked on is not a state: it is a lease, which ends by itself.
@@ -144,12 +144,13 @@ impl Delivery {
     /// The attempt ended with `verdict` after `took`.
     ///
     /// An unclear outcome stays unclear until the entry is found or a person settles it: a later failure says nothing
-    /// about the earlier sending. After [`patience`] from the first failure without success a person is asked.
+    /// about the earlier sending. After the 72 hours from the first failure without success a person is asked.
     pub fn attempted(
         self,
         verdict: &Verdict,
         took: Duration,
         now: DateTime<Utc>,
+        pace: Pace,
         random_unit: f64,
     ) -> Result<Delivery, NotPossible> {
         let awaits = self.state.awaits_acknowledgement();
@@ -172,7 +173,7 @@ impl Delivery {
         // What waited its turn, or for us, was not being tried meanwhile.
         let queued_at = if self.failures == 0 { now } else { self.queued_at };
         let waited = now.signed_duration_since(queued_at).to_std().unwrap_or_default();
-        if waited >= patience() {
+        if waited >= pace.patience() {
             let reason = match state {
                 _ if awaits => Reason::AcknowledgementMissing,
                 DeliveryState::Unknown => Reason::OutcomeUnknown,
@@ -181,7 +182,7 @@ impl Delivery {
             return Ok(self.ended(DeliveryState::NeedsPerson, Some(reason)));
         }
         let failures = self.failures.saturating_add(1);
-        let due_at = Some(now + backoff(failures, &failure, random_unit));
+        let due_at = Some(now + backoff(failures, &failure, pace, random_unit));
         Ok(Delivery { state, failures, queued_at, due_at, reason: None, ..self })
     }
 

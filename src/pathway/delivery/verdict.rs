@@ -83,6 +83,8 @@ pub enum Why {
     MeshAccessRefused,
     /// MESH is not configured here (`[mesh]`).
     MeshNotConfigured,
+    /// The lease ended before anything was sent: another process may be sending it.
+    LeaseLost,
 }
 
 impl Why {
@@ -103,6 +105,7 @@ impl Why {
             Why::UploadIncomplete => "upload-incomplete".into(),
             Why::MeshAccessRefused => "mesh-access-refused".into(),
             Why::MeshNotConfigured => "mesh-not-configured".into(),
+            Why::LeaseLost => "lease-lost".into(),
         }
     }
 }
@@ -129,6 +132,9 @@ impl fmt::Display for Why {
                 "MESH does not let this service in: check mailbox, password, keys and certificate."
             }
             Why::MeshNotConfigured => "MESH is not configured: set mesh.url, mesh.mailbox and their secrets.",
+            Why::LeaseLost => {
+                "The service was held up for so long that it had to leave the delivery to another process."
+            }
         };
         f.write_str(said)
     }
@@ -157,11 +163,13 @@ pub enum Reason {
     OutcomeUnknown,
     /// It was sent, and the practice's system has not acknowledged it in the time it has for that.
     AcknowledgementMissing,
+    /// The process has ended in each of several attempts, one after the other.
+    NeverEnds,
 }
 
 impl Reason {
     /// All of them.
-    pub const ALL: [Reason; 10] = [
+    pub const ALL: [Reason; 11] = [
         Reason::PatientNotFound,
         Reason::SeveralPatients,
         Reason::BirthDateDiffers,
@@ -172,7 +180,16 @@ impl Reason {
         Reason::RetriesExhausted,
         Reason::OutcomeUnknown,
         Reason::AcknowledgementMissing,
+        Reason::NeverEnds,
     ];
+
+    /// Whether the practice's own answer is the reason, so that its system works.
+    pub fn is_the_destinations(self) -> bool {
+        !matches!(
+            self,
+            Reason::RetriesExhausted | Reason::OutcomeUnknown | Reason::AcknowledgementMissing | Reason::NeverEnds
+        )
+    }
 
     /// The reason whose [`code`](Self::code) this is.
     pub fn from_code(code: &str) -> Option<Reason> {
@@ -192,6 +209,7 @@ impl Reason {
             Reason::RetriesExhausted => "retries-exhausted",
             Reason::OutcomeUnknown => "outcome-unknown",
             Reason::AcknowledgementMissing => "acknowledgement-missing",
+            Reason::NeverEnds => "never-ends",
         }
     }
 }
@@ -229,6 +247,9 @@ impl fmt::Display for Reason {
             }
             Reason::AcknowledgementMissing => {
                 "The practice's system has not acknowledged the message. Ask the practice whether it came, then replay or cancel."
+            }
+            Reason::NeverEnds => {
+                "The service ended in the middle of each attempt, many times in a row. Look into its log before replaying."
             }
         })
     }

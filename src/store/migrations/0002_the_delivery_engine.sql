@@ -19,9 +19,9 @@ update delivery set behind = true where settled_at is null and exists (
 create index delivery_ready on delivery (practice, due_at, id) where settled_at is null and not behind;
 create index delivery_line on delivery (practice, person, place) where settled_at is null;
 create index delivery_leased on delivery (practice, lease_until) where lease_until > 0;
-create index delivery_of_worker on delivery (worker) where lease_until > 0;
 create index delivery_open on delivery (practice, state, behind, created_at) where settled_at is null;
 create index delivery_parked on delivery (practice, state, created_at) where state in ('needs-person', 'refused');
+create index delivery_parked_of_person on delivery (person) where state in ('needs-person', 'refused');
 
 -- How a destination of deliveries (`delivery.practice`) is doing; none for one that nothing was sent to yet.
 create table destination (

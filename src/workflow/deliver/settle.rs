@@ -1,24 +1,18 @@
-//! A delivery in the hands of a worker: leased, and settled when the practice has answered.
+//! A delivery is settled: what an attempt came to, and what follows from it for the delivery, its destination and people.
 
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use crate::pathway::delivery::{Delivery, DeliveryState, Reason, Verdict};
+use crate::pathway::delivery::{Delivery, DeliveryState, Pace, Reason, Verdict};
 use crate::pathway::write_back::Outgoing;
-use crate::store::{At, AttemptRow, DeliveryRow, Leased, PracticeCopyRow, Store};
+use crate::store::{At, AttemptRow, DeliveryRow, Leased, PersonRow, PracticeCopyRow, Store};
 
 use super::super::{Actor, House, Result, Unit, tasks};
 use super::corrupt;
 use super::route::ask;
+use super::take::{destination_of, row_of};
 
-/// Takes up to `limit` deliveries that are due, each for `lease` at most.
-pub async fn lease(store: &Store, now: DateTime<Utc>, lease: chrono::Duration, limit: i64) -> Result<Vec<Leased>> {
-    let mut tx = store.write().await?;
-    let leased = tx.lease_deliveries(now.into(), (now + lease).into(), limit).await?;
-    tx.commit().await?;
-    Ok(leased)
-}
 /// How an attempt ended.
 pub struct Attempted<'a> {
     pub verdict: &'a Verdict,
@@ -26,6 +20,7 @@ pub struct Attempted<'a> {
     pub took: Duration,
     /// A uniform number from 0 to 1, for the jitter of the next attempt.
     pub random: f64,
+    pub pace: Pace,
 }
 
 /// Writes down what an attempt came to, and what follows from it. False when the lease was lost meanwhile: another
@@ -40,8 +35,9 @@ pub async fn settle(
     attempted: &Attempted<'_>,
 ) -> Result<bool> {
     let mut unit = Unit::begin(store, house, actor, now, &leased.id).await?;
+    tell_destination(&mut unit, leased, attempted).await?;
     let after = delivery_of(leased)?
-        .attempted(attempted.verdict, attempted.took, now, attempted.random)
+        .attempted(attempted.verdict, attempted.took, now, attempted.pace, attempted.random)
         .map_err(|e| corrupt(leased, &e.to_string()))?;
     let (name, why) = attempted.verdict.in_log();
     let answer = match attempted.verdict {
@@ -90,7 +86,50 @@ pub async fn settle(
         &leased.person,
     );
     unit.commit().await?;
+    house.attempts.count(&leased.practice, name);
     Ok(true)
+}
+
+/// The destination learns how the attempt went. It is held only where that changes something: most of the time it works,
+/// and did before.
+async fn tell_destination(unit: &mut Unit<'_>, leased: &Leased, attempted: &Attempted<'_>) -> Result<()> {
+    let (practice, now) = (&leased.practice, unit.now);
+    let heard = |row: &_| destination_of(row).heard(attempted.verdict, attempted.pace, now);
+    let Some(seen) = unit.tx.destination(practice).await? else { return Ok(()) };
+    if heard(&seen) == destination_of(&seen) {
+        return Ok(());
+    }
+    let Some(row) = unit.tx.hold_destination_in_turn(practice).await? else { return Ok(()) };
+    let (before, after) = (destination_of(&row), heard(&row));
+    unit.tx.update_destination(&row_of(&row, &after)).await?;
+    match (before.opened_at, after.opened_at) {
+        (Some(_), None) => {
+            tracing::info!(practice.code = %practice, "the destination works again; what waited for it goes");
+            unit.tx.hurry(practice, now.into()).await?;
+        }
+        (None, Some(_)) => {
+            tracing::warn!(practice.code = %practice, "the destination fails; one delivery tries now and then");
+        }
+        (Some(since), Some(_)) if now - since >= patience(attempted.pace) => ask_about(unit, leased).await?,
+        _ => {}
+    }
+    Ok(())
+}
+
+fn patience(pace: Pace) -> chrono::Duration {
+    chrono::Duration::from_std(pace.patience()).unwrap_or(chrono::Duration::MAX)
+}
+
+/// Asks a co-ordinator about a practice that has been out of reach for as long as a delivery is tried: most of what waits
+/// for it was not even tried so often, and nothing waits in silence.
+async fn ask_about(unit: &mut Unit<'_>, leased: &Leased) -> Result<()> {
+    unit.hold_practice(&leased.practice).await?;
+    if leased.person.is_empty() || unit.tx.has_open_task_for_practice(&leased.practice, "practice-unreachable").await? {
+        return Ok(());
+    }
+    let Some(person) = unit.tx.person(&leased.person).await? else { return Ok(()) };
+    let nobody = PersonRow { id: String::new(), ..person };
+    tasks::for_co_ordinator(unit, "practice-unreachable", &nobody, &leased.practice, "").await
 }
 
 /// Holds a leased delivery that has no way to go any more, and asks for one. That an outcome was unclear is kept.
@@ -116,7 +155,7 @@ pub async fn nothing_to_send(store: &Store, now: DateTime<Utc>, leased: &Leased)
     Ok(tx.commit().await?)
 }
 
-fn delivery_of(row: &DeliveryRow) -> Result<Delivery> {
+pub(super) fn delivery_of(row: &DeliveryRow) -> Result<Delivery> {
     let state = DeliveryState::from_code(&row.state).ok_or_else(|| corrupt(row, "its state is unknown"))?;
     Ok(Delivery {
         state,
@@ -128,7 +167,7 @@ fn delivery_of(row: &DeliveryRow) -> Result<Delivery> {
     })
 }
 
-fn row_after(leased: &Leased, after: &Delivery, why: &str, now: DateTime<Utc>) -> Leased {
+pub(super) fn row_after(leased: &Leased, after: &Delivery, why: &str, now: DateTime<Utc>) -> Leased {
     let settled = after.due_at.is_none() && after.state != DeliveryState::NoRoute;
     Leased {
         state: after.state.code().to_owned(),

@@ -99,6 +99,8 @@ impl TestApp {
         config.database.url = database.config();
         config.service.organization = Some(directory.live_well().unwrap());
         config.delivery.allow_private_addresses = true;
+        // The clock stands still, and with it the bucket that would fill again.
+        config.delivery.burst = 10_000;
         let http = reqwest::Client::builder().no_proxy().tls_certs_only([]).timeout(PATIENCE).build().unwrap();
         let app = TestApp {
             base,
@@ -203,6 +205,18 @@ impl TestApp {
         self.config.service.organization.clone().unwrap()
     }
 
+    /// When something is due next, in microseconds: a delivery, or a practice that is left alone until then.
+    pub(crate) async fn next_due(&self) -> Option<i64> {
+        let now = self.clock.now().timestamp_micros();
+        let unsettled = "delivery d where d.settled_at is null and d.state <> 'no-route'";
+        let times = format!(
+            "select min(t) from (select min(d.due_at) as t from {unsettled} and d.due_at > {now} \
+             union all select min(n.probe_at) from destination n where n.opened_at > 0 and n.probe_at > {now} \
+             union all select min(n.paused_until) from destination n where n.paused_until > {now}) as times"
+        );
+        self.rows(&times).await[0][0].as_i64()
+    }
+
     /// Waits until no delivery is due: all that can be sent now is sent and settled.
     pub(crate) async fn settled(&self) {
         let patience = Instant::now() + PATIENCE;
@@ -211,7 +225,14 @@ impl TestApp {
             let waiting = "delivery d where d.settled_at is null and not exists (select 1 from delivery e \
                            where e.practice = d.practice and e.person = d.person and e.place < d.place \
                            and e.settled_at is null)";
-            let waiting = self.count(&format!("{waiting} and d.due_at <= {now}")).await;
+            // A practice that is paused, or whose circuit breaker is open, is sent nothing before its time.
+            let closed = format!(
+                "select 1 from destination n where n.practice = d.practice and (n.paused_until > {now} \
+                 or (n.opened_at > 0 and n.probe_at > {now}))"
+            );
+            let waiting = self
+                .count(&format!("{waiting} and d.due_at <= {now} and (d.lease_until > {now} or not exists ({closed}))"))
+                .await;
             if waiting == 0 {
                 return;
             }
@@ -287,7 +308,7 @@ impl TestApp {
     }
 
     /// Ends the service where it stands: nothing is finished, nobody is told. [`TestApp::restart`] starts it again; a
-    /// delivery that was under way is taken up again when its lease has lapsed (90 seconds of the clock).
+    /// delivery that was under way is taken up again when its lease has lapsed (20 seconds of the clock).
     pub(crate) fn kill(&self) {
         if let Some(Service { runtime, running }) = self.service.lock().unwrap().take() {
             runtime.shutdown_background();

@@ -166,7 +166,7 @@ impl Dice {
 /// Three in ten attempts go wrong at the practice, and one in ten ends here as if the process had been killed.
 #[tokio::test]
 async fn through_faults_and_kills_every_entry_exists_once_and_none_is_missing() {
-    use crate::pathway::delivery::{Delivery, DeliveryState};
+    use crate::pathway::delivery::{Delivery, DeliveryState, Pace};
     let practice = Practice::open().await;
     let outbound = outbound();
     let mut dice = Dice(20_260_503);
@@ -213,7 +213,7 @@ async fn through_faults_and_kills_every_entry_exists_once_and_none_is_missing() 
                 continue;
             }
             let verdict = outbound.deliver(&job, now()).await;
-            delivery = delivery.attempted(&verdict, Duration::ZERO, now(), 0.5).unwrap();
+            delivery = delivery.attempted(&verdict, Duration::ZERO, now(), Pace::REAL, 0.5).unwrap();
         }
     }
     assert!(kills > 5 && faults > 30, "{kills} {faults}");

@@ -87,6 +87,7 @@ fn job(practice: &Practice, outgoing: Vec<Outgoing>, look_first: bool) -> WriteB
         outgoing,
         look_first,
         request_id: "d1".into(),
+        lease: Lease::asked(|| true),
     }
 }
 

@@ -45,7 +45,7 @@ fn every_state_meets_every_verdict() {
     assert_eq!(table.len(), DeliveryState::ALL.len());
     for (from, to) in table {
         for (at, verdict) in verdicts().iter().enumerate() {
-            let next = in_state(from).attempted(verdict, TOOK, start(), 0.5);
+            let next = in_state(from).attempted(verdict, TOOK, start(), Pace::REAL, 0.5);
             match to {
                 Some(row) => {
                     let next = next.unwrap();
@@ -134,12 +134,16 @@ fn every_state_meets_every_acknowledgement() {
 #[test]
 fn an_answer_that_stays_out_is_asked_for_by_a_person() {
     let sent = Delivery::queued(true, start()).begun().unwrap();
-    let sent = sent.attempted(&verdicts()[5], TOOK, start(), 0.5).unwrap();
+    let sent = sent.attempted(&verdicts()[5], TOOK, start(), Pace::REAL, 0.5).unwrap();
     assert_eq!((sent.state, sent.due_at), (Sent, Some(start() + chrono::Duration::hours(72))));
     let received = sent.acknowledged(&Acknowledgement::Passed(Stage::Infrastructure), start(), WITHIN).unwrap();
     assert_eq!(received.due_at, Some(start() + chrono::Duration::hours(72)), "the wait counts from the sending");
     let late = Verdict::NeedsPerson { reason: Reason::AcknowledgementMissing };
-    let asked = received.begun().unwrap().attempted(&late, TOOK, start() + chrono::Duration::hours(72), 0.5).unwrap();
+    let asked = received
+        .begun()
+        .unwrap()
+        .attempted(&late, TOOK, start() + chrono::Duration::hours(72), Pace::REAL, 0.5)
+        .unwrap();
     assert_eq!((asked.state, asked.reason), (NeedsPerson, Some(Reason::AcknowledgementMissing)));
     let came = asked.acknowledged(&Acknowledgement::Passed(Stage::Business), start(), WITHIN).unwrap();
     assert_eq!((came.state, came.reason), (Accepted, None));
@@ -151,7 +155,7 @@ fn an_unclear_outcome_is_never_forgotten() {
     let held = unclear.clone().route_lost().unwrap();
     assert_eq!(held.route_found(start()).unwrap().state, Unknown);
     let late = start() + chrono::Duration::hours(80);
-    let given_up = unclear.attempted(&verdicts()[1], TOOK, late, 0.5).unwrap();
+    let given_up = unclear.attempted(&verdicts()[1], TOOK, late, Pace::REAL, 0.5).unwrap();
     assert_eq!((given_up.state, given_up.reason), (NeedsPerson, Some(Reason::OutcomeUnknown)));
     let again = given_up.replayed(late).unwrap();
     assert_eq!((again.state, again.queued_at, again.failures), (Unknown, late, 0));
@@ -179,7 +183,7 @@ fn a_dead_practice_is_tried_for_72_hours_and_then_a_person_is_asked() {
             seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
             let unit = f64::from(seed >> 8) / f64::from(1 << 24);
             let verdict = Verdict::Retry { after: None, why: Why::Unreachable };
-            delivery = delivery.begun().unwrap().attempted(&verdict, TOOK, now, unit).unwrap();
+            delivery = delivery.begun().unwrap().attempted(&verdict, TOOK, now, Pace::REAL, unit).unwrap();
             attempts += 1;
             assert!(attempts < 30);
         }
@@ -194,9 +198,11 @@ fn a_dead_practice_is_tried_for_72_hours_and_then_a_person_is_asked() {
 fn the_72_hours_begin_with_the_first_failure_and_not_with_the_wait_behind_others() {
     let late = start() + chrono::Duration::hours(100);
     let failed = Verdict::Retry { after: None, why: Why::Status(503) };
-    let first = Delivery::queued(true, start()).begun().unwrap().attempted(&failed, TOOK, late, 0.5).unwrap();
+    let first =
+        Delivery::queued(true, start()).begun().unwrap().attempted(&failed, TOOK, late, Pace::REAL, 0.5).unwrap();
     assert_eq!((first.state, first.queued_at, first.failures), (Retrying, late, 1));
-    let second = first.begun().unwrap().attempted(&failed, TOOK, late + chrono::Duration::hours(73), 0.5).unwrap();
+    let second =
+        first.begun().unwrap().attempted(&failed, TOOK, late + chrono::Duration::hours(73), Pace::REAL, 0.5).unwrap();
     assert_eq!((second.state, second.reason), (NeedsPerson, Some(Reason::RetriesExhausted)));
 }
 
