@@ -14,7 +14,6 @@ use tokio_util::task::TaskTracker;
 use crate::api::edge::{self, EdgeSettings};
 use crate::api::serve::{self, ServeSettings};
 use crate::api::{self, Doors, PageSeal, ProfileChecks};
-use crate::auth::role::RoleMap;
 use crate::auth::tokens::TokenEndpoint;
 use crate::config::{self, Config, NhsNumberPolicy, PamCutOffs};
 use crate::fhir::check::Profiles;
@@ -22,13 +21,15 @@ use crate::fhir::codec::{Limits, read_json, read_xml};
 use crate::fhir::codes::CodeTable;
 use crate::fhir::nhs_number::Checking;
 use crate::fhir::{Resource, Severity, check, profiles};
-use crate::outbound::{Outbound, OutboundSettings, ServiceKey};
+use crate::outbound::{Guard, Outbound, OutboundSettings, ServiceKey, WebhookSecret};
 use crate::pathway::pam::CutOffs;
 use crate::pathway::plan::Plan;
+use crate::pathway::role::RoleMap;
+use crate::pathway::topic;
 use crate::store::{DatabaseSettings, Store};
 use crate::time::Clock;
 use crate::worker::Worker;
-use crate::workflow::{self, Actor, House, Rules};
+use crate::workflow::{self, Actor, House, Rules, Webhooks};
 
 /// Why the service cannot start. Each text says what is wrong and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -104,7 +105,27 @@ pub fn house(config: &Config, base_url: String) -> Result<House, StartError> {
         NhsNumberPolicy::Lenient => Checking::Lenient,
     };
     let organization = config.service.organization.clone().unwrap_or_default();
-    Ok(House::new(Rules { codes, plan, base_url, pam, nhs_numbers }, organization))
+    let rules = Rules {
+        codes,
+        plan,
+        base_url,
+        pam,
+        nhs_numbers,
+        roles: RoleMap::from_resource(&resource(folder, "ConceptMap", "job-role")?),
+        topics: topic::embedded(),
+        full_resource: config.subscription.full_resource,
+        webhooks: webhooks(config),
+    };
+    Ok(House::new(rules, organization))
+}
+
+fn webhooks(config: &Config) -> Webhooks {
+    let guard = Guard { allow_private_addresses: config.delivery.allow_private_addresses };
+    Webhooks {
+        may_call: Box::new(move |address| guard.check(address).map(drop).map_err(|why| why.to_string())),
+        is_secret: |text| WebhookSecret::parse(text).is_ok(),
+        new_secret: || WebhookSecret::generate().ok(),
+    }
 }
 
 /// A file of the profiles folder, where it is there.
@@ -185,7 +206,6 @@ pub async fn start(config: &Config, clock: Clock, listener: TcpListener) -> Resu
             lifetime: chrono::Duration::seconds(i64::try_from(config.auth.token_seconds).unwrap_or(300)),
         },
         profiles: profile_checks(config)?,
-        roles: roles(config)?,
         limits: limits(config),
         jwks,
         seal: PageSeal::from_secret(&pem),
@@ -233,10 +253,6 @@ fn json_files(folder: &Path) -> Result<Vec<PathBuf>, StartError> {
     }
     files.sort();
     Ok(files)
-}
-
-fn roles(config: &Config) -> Result<RoleMap, StartError> {
-    Ok(RoleMap::from_resource(&resource(config.profiles.dir.as_deref(), "ConceptMap", "job-role")?))
 }
 
 /// The limits of what is read, as configured.

@@ -26,8 +26,13 @@ pub(super) fn preferred(call: &Call) -> Return {
 /// Whether unknown search parameters are passed over (`Prefer: handling=lenient`). A filter that is passed over widens
 /// what is found, so that has to be asked for.
 pub(super) fn lenient(call: &Call) -> bool {
+    prefers(call, "handling=lenient")
+}
+
+/// Whether `Prefer` names this.
+pub(super) fn prefers(call: &Call, wanted: &str) -> bool {
     let prefer = call.headers.get_all("prefer").iter().filter_map(|v| v.to_str().ok());
-    prefer.flat_map(|v| v.split([',', ';'])).any(|p| p.trim() == "handling=lenient")
+    prefer.flat_map(|v| v.split([',', ';'])).any(|p| p.trim() == wanted)
 }
 
 /// The value of a header on which a request depends. One that cannot be read, or is there twice, must not pass for none:

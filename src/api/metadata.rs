@@ -13,6 +13,7 @@ use super::state::State;
 use super::types;
 use crate::fhir::search::{include_targets, references};
 use crate::fhir::when::instant;
+use crate::pathway::notification::BACKPORT;
 
 /// The interactions that every served type has.
 const INTERACTIONS: [&str; 6] = ["create", "read", "vread", "update", "history-instance", "search-type"];
@@ -21,7 +22,11 @@ const INTERACTIONS: [&str; 6] = ["create", "read", "vread", "update", "history-i
 pub(super) async fn metadata(Extract(doors): Extract<State>, uri: Uri, headers: HeaderMap) -> Result<Response, Error> {
     let query = axum::extract::Query::<Vec<(String, String)>>::try_from_uri(&uri).map(|q| q.0).unwrap_or_default();
     let format = Format::wanted(&headers, &query)?;
-    let resources: Vec<Value> = types::all().map(resource).collect();
+    let mut resources: Vec<Value> = types::all().map(resource).collect();
+    if let Some(subscription) = resources.iter_mut().find(|said| said["type"] == "Subscription") {
+        subscription["extension"] = topics(&doors);
+        subscription["supportedProfile"] = json!([format!("{BACKPORT}backport-subscription")]);
+    }
     let statement = json!({
         "resourceType": "CapabilityStatement",
         "status": "active",
@@ -46,6 +51,7 @@ pub(super) async fn metadata(Extract(doors): Extract<State>, uri: Uri, headers: 
             },
             "resource": resources,
             "interaction": [{ "code": "transaction" }],
+            "operation": [bulk_export("export")],
         }],
     });
     Ok(format.value(StatusCode::OK, &statement))
@@ -102,6 +108,21 @@ fn search_params(kind: &str) -> Vec<Value> {
     parameter_names(kind).into_iter().map(|(name, compares)| json!({ "name": name, "type": compares })).collect()
 }
 
+/// The topics that can be subscribed to, as the Subscriptions R5 Backport says them in R4.
+fn topics(doors: &State) -> Value {
+    let url = format!("{BACKPORT}capabilitystatement-subscriptiontopic-canonical");
+    doors.house.topics.iter().map(|topic| json!({ "url": url, "valueCanonical": topic.url })).collect()
+}
+
+/// An operation of Bulk Data, by the id of its definition.
+fn bulk_export(id: &str) -> Value {
+    json!({
+        "name": "export",
+        "definition": format!("http://hl7.org/fhir/uv/bulkdata/OperationDefinition/{id}"),
+        "documentation": "By GET, with Prefer: respond-async. Takes _type, _since, _outputFormat.",
+    })
+}
+
 fn operations(kind: &str) -> Vec<Value> {
     let on = operations::ALL.iter().filter(|operation| operation.is_on(kind));
     let said = |operation: &&operations::Operation| {
@@ -111,5 +132,10 @@ fn operations(kind: &str) -> Vec<Value> {
             "documentation": operation.documentation(),
         })
     };
-    on.map(said).collect()
+    let export = match kind {
+        "Patient" => Some("patient-export"),
+        "Group" => Some("group-export"),
+        _ => None,
+    };
+    on.map(said).chain(export.map(bulk_export)).collect()
 }

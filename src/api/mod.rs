@@ -6,6 +6,7 @@ mod deliveries;
 mod delivery_metrics;
 pub mod edge;
 mod error;
+mod export;
 mod format;
 mod health;
 mod metadata;
@@ -17,6 +18,7 @@ mod resources;
 mod search;
 pub mod serve;
 mod state;
+mod subscriptions;
 mod tasks;
 mod types;
 
@@ -90,6 +92,17 @@ pub fn router(doors: State) -> Router {
         .route("/fhir/Task/{id}/$complete", post(tasks::complete))
         .route("/fhir/ServiceRequest/{id}/$deliveries", get(deliveries::of_referral).post(deliveries::of_referral))
         .route("/fhir/ServiceRequest/{id}/$status", get(tasks::status).post(tasks::status))
+        // What a subscriber asks.
+        .route("/fhir/Subscription/$status", get(subscriptions::statuses).post(subscriptions::statuses))
+        .route("/fhir/Subscription/{id}/$status", get(subscriptions::status).post(subscriptions::status))
+        .route("/fhir/Subscription/{id}/$events", get(subscriptions::events).post(subscriptions::events))
+        .route("/fhir/Subscription/{id}/$new-secret", post(subscriptions::new_secret))
+        // Everything, for the organisation's own systems.
+        .route("/fhir/$export", get(export::system))
+        .route("/fhir/Patient/$export", get(export::patient))
+        .route("/fhir/Group/{id}/$export", get(export::group))
+        .route("/fhir/$export-status/{id}", get(export::status).delete(export::cancel))
+        .route("/fhir/$export-file/{id}/{file}", get(export::file))
         // Doors that are planned and not built yet.
         .route("/fhir/$process-message", any(not_built))
         .route("/cds-services", any(not_built))

@@ -17,7 +17,6 @@ use super::profiles::ProfileChecks;
 use crate::auth::acting;
 use crate::auth::admit::admit;
 use crate::auth::caller::{Caller, Standing};
-use crate::auth::role::RoleMap;
 use crate::auth::scope::Interaction;
 use crate::auth::tokens::TokenEndpoint;
 use crate::fhir::codec::Limits;
@@ -32,7 +31,6 @@ pub struct Doors {
     pub tokens: TokenEndpoint,
     pub profiles: ProfileChecks,
     pub clock: Clock,
-    pub roles: RoleMap,
     pub limits: Limits,
     /// The public keys of the service.
     pub jwks: Value,
@@ -81,7 +79,8 @@ impl FromRequestParts<State> for Call {
         // The directory may have been loaded since this instance started, by another process.
         doors.house.learn_organization(&doors.store).await?;
         let ours = &doors.house.organization();
-        let caller = admit(&doors.store, text("authorization"), text(acting::HEADER), ours, &doors.roles, now).await?;
+        let caller =
+            admit(&doors.store, text("authorization"), text(acting::HEADER), ours, &doors.house.roles, now).await?;
         let actor = actor(&caller, ours);
         Ok(Call {
             doors: Arc::clone(doors),
@@ -149,6 +148,7 @@ fn actor(caller: &Caller, ours: &str) -> Actor {
         ours: !ours.is_empty() && caller.organization == ours,
         staff,
         sight: caller.sees(),
+        scopes: caller.scopes.clone(),
     }
 }
 

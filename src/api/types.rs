@@ -5,16 +5,8 @@ use crate::fhir::check;
 use crate::workflow;
 
 /// Types that are messages, answers or definitions of the API itself and not kept as resources of their own.
-const NOT_KEPT: [&str; 8] = [
-    "AuditEvent",
-    "Binary",
-    "Bundle",
-    "CapabilityStatement",
-    "MessageHeader",
-    "OperationOutcome",
-    "Parameters",
-    "Subscription",
-];
+const NOT_KEPT: [&str; 7] =
+    ["AuditEvent", "Binary", "Bundle", "CapabilityStatement", "MessageHeader", "OperationOutcome", "Parameters"];
 
 /// Refuses a type that is not one of R4, or is not served.
 pub(super) fn served(kind: &str) -> Result<(), Error> {

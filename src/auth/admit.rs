@@ -1,15 +1,14 @@
 //! From a request's credentials to its caller.
 
 use chrono::{DateTime, Utc};
-use serde_json::Value;
 
 use super::acting::{ActingPractitioner, BadActingPractitioner};
 use super::caller::{Caller, StaffMember, Standing};
-use super::role::RoleMap;
 use super::scope::Scopes;
 use super::token::{bearer, hash};
+use crate::fhir::Resource;
 use crate::fhir::search::Criterion;
-use crate::fhir::{Resource, path};
+use crate::pathway::role::{RoleMap, is_active, localities_of};
 use crate::store::{Page, Sight, Store, StoreError, Tx};
 
 /// Why a request has no caller.
@@ -76,7 +75,7 @@ pub async fn admit(
 /// The member of staff a client is.
 async fn member(tx: &mut Tx, reference: &str, roles: &RoleMap) -> Result<StaffMember, NotAdmitted> {
     let id = reference.strip_prefix("PractitionerRole/").unwrap_or(reference);
-    let role = tx.directory_resource("PractitionerRole", id).await?.filter(active);
+    let role = tx.directory_resource("PractitionerRole", id).await?.filter(is_active);
     role.map(|role| as_member(&role, roles)).ok_or_else(|| {
         NotAdmitted::Forbidden(format!(
             "{reference}, whom this client acts as, is not in the directory or not active. Load it."
@@ -88,7 +87,7 @@ async fn member(tx: &mut Tx, reference: &str, roles: &RoleMap) -> Result<StaffMe
 async fn acting_member(tx: &mut Tx, header: &str, roles: &RoleMap) -> Result<StaffMember, NotAdmitted> {
     let acting = ActingPractitioner::parse(header)?;
     if let Some(id) = &acting.id
-        && let Some(role) = tx.directory_resource("PractitionerRole", id).await?.filter(active)
+        && let Some(role) = tx.directory_resource("PractitionerRole", id).await?.filter(is_active)
     {
         return Ok(as_member(&role, roles));
     }
@@ -97,7 +96,7 @@ async fn acting_member(tx: &mut Tx, header: &str, roles: &RoleMap) -> Result<Sta
         let found = tx.search("PractitionerRole", &[word], &Sight::Directory, &[], &Page::first(2)).await?;
         if let [only] = found.matches.as_slice() {
             let role = only.resource()?;
-            if active(&role) {
+            if is_active(&role) {
                 return Ok(as_member(&role, roles));
             }
         }
@@ -109,19 +108,6 @@ async fn acting_member(tx: &mut Tx, header: &str, roles: &RoleMap) -> Result<Sta
     ))
 }
 
-fn active(role: &Resource) -> bool {
-    role.value().get("active").and_then(Value::as_bool) != Some(false)
-}
-
 fn as_member(role: &Resource, roles: &RoleMap) -> StaffMember {
-    // A place that cannot be told is kept as a place that nothing is in: it must not turn into all places.
-    let id = |place: &Value| {
-        let reference = path::text(place, "reference").unwrap_or_default();
-        reference.rsplit_once("Location/").map_or("unknown", |(_, id)| id).to_owned()
-    };
-    StaffMember {
-        practitioner_role: role.reference(),
-        roles: roles.roles_of(role),
-        localities: role.all("location").into_iter().map(id).collect(),
-    }
+    StaffMember { practitioner_role: role.reference(), roles: roles.roles_of(role), localities: localities_of(role) }
 }

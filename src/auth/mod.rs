@@ -15,10 +15,10 @@ pub mod caller;
 mod hostile_assertions;
 pub mod key_set;
 pub mod oauth;
-pub mod role;
-pub mod scope;
 mod strict_json;
 #[cfg(test)]
 mod test_keys;
 pub mod token;
 pub mod tokens;
+
+pub use crate::fhir::scope;

@@ -28,6 +28,7 @@ pub struct Config {
     pub service: Service,
     pub auth: Auth,
     pub delivery: Delivery,
+    pub subscription: Subscription,
     pub pathway: Pathway,
     pub profiles: Profiles,
     pub limits: Limits,
@@ -131,6 +132,14 @@ pub struct Practice {
     /// `delivery.burst` for this practice.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub burst: Option<u32>,
+}
+
+/// `[subscription]`: who hears of what happens.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Subscription {
+    /// Whether a notification may carry the resource itself. Default false: it names it, and who reads it needs a token.
+    pub full_resource: bool,
 }
 
 /// `[pathway]`: clinical policy that differs between places.

@@ -16,7 +16,28 @@ pub enum Sight {
     Directory,
 }
 
+/// The role that shares out the work of a whole Live Well organisation.
+const CO_ORDINATOR: &str = "co-ordinator";
+/// The roles that work with people of a locality (`https://livewell.example/CodeSystem/role`).
+const LOCALITY_ROLES: [&str; 5] =
+    ["health-coach", "link-worker", "smi-link-worker", "peer-support-worker", "volunteer"];
+
 impl Sight {
+    /// What a member of staff with these roles and localities sees: a co-ordinator everything, those who work with people
+    /// their localities (and everything where they have none of their own), evaluators and unknown roles the directory
+    /// only: pseudonymised views are not built yet.
+    pub fn of_staff(roles: &[String], localities: &[String]) -> Sight {
+        let works_with_people = roles.iter().any(|role| LOCALITY_ROLES.contains(&role.as_str()));
+        let co_ordinates = roles.iter().any(|role| role == CO_ORDINATOR);
+        if co_ordinates || works_with_people && localities.is_empty() {
+            Sight::Everything
+        } else if works_with_people {
+            Sight::Localities(localities.to_vec())
+        } else {
+            Sight::Directory
+        }
+    }
+
     /// Adds the condition on `resource r`.
     ///
     /// The directory (no sender, no person) is open to every caller. Membership is decided now, by the person's
@@ -29,7 +50,9 @@ impl Sight {
             }
             Sight::Localities(localities) => {
                 query.push(
-                    " and (r.person = '' or not exists (select 1 from referral f where f.person = r.person) \
+                    // A Subscription that no member of staff made is its system's own.
+                    " and (r.kind <> 'Subscription' or exists (select 1 from subscription s where s.id = r.id \
+                     and s.staff <> '')) and (r.person = '' or not exists (select 1 from referral f where f.person = r.person) \
                      or exists (select 1 from referral f where f.person = r.person and f.locality in (''",
                 );
                 for locality in localities {
@@ -48,6 +71,33 @@ impl Sight {
                 query.push(") or exists (select 1 from person p where p.id = r.person and p.practice = ");
                 query.bind(organization.as_str()).push("))))");
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sees(role: &str, localities: &[&str]) -> Sight {
+        let localities: Vec<String> = localities.iter().map(|l| (*l).to_owned()).collect();
+        Sight::of_staff(&[role.to_owned()], &localities)
+    }
+
+    #[test]
+    fn those_who_work_with_people_see_their_localities() {
+        for role in LOCALITY_ROLES {
+            let localities = vec!["north".to_owned(), "south".to_owned()];
+            assert_eq!(sees(role, &["north", "south"]), Sight::Localities(localities));
+            assert_eq!(sees(role, &[]), Sight::Everything);
+        }
+        assert_eq!(sees("co-ordinator", &["north"]), Sight::Everything);
+    }
+
+    #[test]
+    fn an_evaluator_and_a_role_nobody_knows_see_no_person() {
+        for role in ["evaluator", "", "Co-ordinator", "co-ordinator ", "administrator", "R9801"] {
+            assert_eq!(sees(role, &["north"]), Sight::Directory, "{role}");
         }
     }
 }

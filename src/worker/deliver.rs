@@ -10,10 +10,12 @@ use tokio_util::task::TaskTracker;
 
 use super::Worker;
 use super::held::Grip;
+use super::notify::notify;
 use crate::outbound::{PatientMatch, PracticeEndpoint, WriteBack};
 use crate::pathway::delivery::{Reason, Verdict, Why};
 use crate::pathway::write_back::Outgoing;
 use crate::store::Leased;
+use crate::workflow::subscription;
 use crate::workflow::{self, Actor, Attempted, Dispatch, Prepared, Taken, Terms, retrying};
 
 /// How often the loop looks without being told: also the sweep that finds the leases of a process that died.
@@ -122,6 +124,9 @@ async fn one(
         let verdict = Verdict::NeedsPerson { reason: Reason::NeverEnds };
         return settle(&worker, &leased, &[], &verdict, at, began).await;
     }
+    if subscription::is_notification(&leased) {
+        return notify(&worker, leased, at, began).await;
+    }
     let dispatch = match workflow::prepare(store, house, leased.clone()).await {
         Ok(Prepared::Ready(dispatch)) => *dispatch,
         Ok(Prepared::Held { leased, why }) => return workflow::hold(store, house, at, &leased, why).await,
@@ -142,7 +147,7 @@ async fn one(
     settle(&worker, &leased, &job.outgoing, &verdict, at, began).await
 }
 
-async fn settle(
+pub(super) async fn settle(
     worker: &Worker,
     leased: &Leased,
     sent: &[Outgoing],
@@ -154,7 +159,13 @@ async fn settle(
     let (random, pace) = (rand::random::<f64>(), worker.settings.pace());
     let attempted = Attempted { verdict, at, took: began.elapsed(), random, pace };
     let actor = Actor::service(&house.organization());
-    let settle = || workflow::settle(store, house, &actor, worker.clock.now(), leased, sent, &attempted);
+    let settle = || async {
+        let now = worker.clock.now();
+        match subscription::is_notification(leased) {
+            true => subscription::settle(store, house, &actor, now, leased, &attempted).await,
+            false => workflow::settle(store, house, &actor, now, leased, sent, &attempted).await,
+        }
+    };
     if !retrying(settle).await? {
         tracing::warn!(
             delivery.id = leased.id,

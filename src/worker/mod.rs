@@ -1,10 +1,12 @@
-//! The loops: deliveries are taken, sent and settled, and kept in hand meanwhile; credentials that expired are forgotten;
-//! the search index of what an earlier release stored is brought up to date.
+//! The loops: deliveries are taken, sent and settled, and kept in hand meanwhile; exports are counted; credentials that
+//! expired are forgotten; the search index of what an earlier release stored is brought up to date.
 
 mod catch_up;
 mod deliver;
+mod export;
 mod heartbeat;
 mod held;
+mod notify;
 mod tidy;
 
 use std::sync::Arc;
@@ -60,6 +62,7 @@ impl Worker {
         tasks.spawn(deliver::deliver(Arc::clone(&self), stop.clone(), tasks.clone()));
         tasks.spawn(heartbeat::beat(Arc::clone(&self), stop.clone()));
         tasks.spawn(catch_up::catch_up(self.store.clone(), stop.clone()));
+        tasks.spawn(export::export(Arc::clone(&self), stop.clone()));
         tasks.spawn(tidy::tidy(self, stop.clone()));
     }
 }

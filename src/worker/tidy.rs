@@ -1,4 +1,5 @@
-//! What is looked after now and then: expired credentials are forgotten, and what waited for the directory goes.
+//! What is looked after now and then: expired credentials are forgotten, what waited for the directory goes, subscribers
+//! who heard nothing hear that nothing happened.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,8 +30,10 @@ pub(super) async fn tidy(worker: Arc<Worker>, stop: CancellationToken) {
 async fn look(worker: &Worker, lines: bool) -> workflow::Result<()> {
     worker.house.learn_organization(&worker.store).await?;
     workflow::look_for_routes(&worker.store, &worker.house, worker.clock.now()).await?;
+    workflow::subscription::watch(&worker.store, &worker.house, worker.clock.now()).await?;
     let mut tx = worker.store.write().await?;
     tx.forget_expired_credentials(worker.clock.now().into()).await?;
+    tx.forget_exports("", worker.clock.now().into()).await?;
     if lines && tx.free_stuck_lines().await? > 0 {
         worker.wake.notify_one();
     }

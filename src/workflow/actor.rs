@@ -1,5 +1,6 @@
 //! Who does an act, as far as acts care.
 
+use crate::fhir::scope::Scopes;
 use crate::store::Sight;
 
 /// The caller of an act.
@@ -15,6 +16,8 @@ pub struct Actor {
     pub staff: Option<Staff>,
     /// What the caller may see.
     pub sight: Sight,
+    /// What the caller's token allows.
+    pub scopes: Scopes,
 }
 
 /// A member of Live Well's staff.
@@ -37,6 +40,7 @@ impl Actor {
             ours: true,
             staff: None,
             sight: Sight::Everything,
+            scopes: Scopes::all(),
         }
     }
 }

@@ -8,6 +8,8 @@ use crate::fhir::nhs_number::Checking;
 use crate::fhir::systems::ODS;
 use crate::pathway::pam::CutOffs;
 use crate::pathway::plan::Plan;
+use crate::pathway::role::RoleMap;
+use crate::pathway::topic::Topic;
 use crate::store::Store;
 
 use super::{Attempts, Result};
@@ -30,6 +32,26 @@ pub struct Rules {
     pub pam: CutOffs,
     /// How an NHS number with a wrong check digit is taken.
     pub nhs_numbers: Checking,
+    /// What national job roles are at Live Well.
+    pub roles: RoleMap,
+    /// What can be subscribed to.
+    pub topics: Vec<Topic>,
+    /// Whether a notification may carry the resource itself.
+    pub full_resource: bool,
+    pub webhooks: Webhooks,
+}
+
+/// Says whether an address may be called, or why not.
+type MayCall = dyn Fn(&str) -> std::result::Result<(), String> + Send + Sync;
+
+/// What acts must know of the channel by which subscribers are notified.
+pub struct Webhooks {
+    /// Whether an address may be called, or why not.
+    pub may_call: Box<MayCall>,
+    /// Whether a text is a secret that can sign.
+    pub is_secret: fn(&str) -> bool,
+    /// A new secret; none where the machine's random source failed.
+    pub new_secret: fn() -> Option<String>,
 }
 
 impl House {

@@ -7,6 +7,7 @@ mod claim;
 mod complete;
 mod deliver;
 mod error;
+pub mod export;
 mod house;
 mod identify;
 mod keep;
@@ -17,6 +18,7 @@ mod refer;
 mod retry;
 mod status;
 mod submit;
+pub mod subscription;
 mod tasks;
 mod unit;
 mod withdraw;
@@ -30,7 +32,7 @@ pub use deliver::{
     look_for_routes, nothing_to_send, prepare, settle, take,
 };
 pub use error::{Error, Result};
-pub use house::{House, Rules};
+pub use house::{House, Rules, Webhooks};
 pub use load::{DIRECTORY, Loaded, load};
 pub use practices::{Served, practices};
 pub use retry::retrying;

@@ -13,7 +13,7 @@ use crate::store::{Page, Store, Stored, SubmissionRow};
 
 use super::keep::Keeping;
 use super::refer::Referred;
-use super::{Actor, Error, House, Result, Unit, Written, identify, keep, record, refer, tasks, withdraw};
+use super::{Actor, Error, House, Result, Unit, Written, identify, keep, record, refer, subscription, tasks, withdraw};
 
 /// What an entry asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -263,6 +263,8 @@ impl Work {
                 Act::Task => {
                     tasks::change_task_in(unit, resource, entry.if_match).await?;
                 }
+                Act::Subscribe => subscription::create(unit, resource, &entry.expression).await?,
+                Act::ChangeSubscription => subscription::change(unit, resource, &entry.expression).await?,
                 Act::Keep => keep::keep(unit, resource, &keeping).await?,
                 Act::ChangeKept => keep::change_kept(unit, resource).await?,
             }
@@ -322,6 +324,8 @@ enum Act {
     Record,
     ChangeRecord,
     Task,
+    Subscribe,
+    ChangeSubscription,
     Keep,
     ChangeKept,
 }
@@ -335,6 +339,8 @@ fn act_for(unit: &Unit<'_>, entry: &Entry) -> Act {
         ("ServiceRequest", Method::Create) => Act::Refer,
         ("ServiceRequest", Method::Update) => Act::ChangeReferral,
         ("Task", Method::Update) => Act::Task,
+        ("Subscription", Method::Create) => Act::Subscribe,
+        ("Subscription", Method::Update) => Act::ChangeSubscription,
         (_, Method::Create) if recorded => Act::Record,
         (_, Method::Update) if recorded => Act::ChangeRecord,
         (_, Method::Create) => Act::Keep,

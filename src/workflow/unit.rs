@@ -11,7 +11,7 @@ use crate::fhir::when::instant;
 use crate::fhir::{Resource, search};
 use crate::store::{AuditRow, Belongs, Practice, Sight, Store, StoreError, Stored, Tx};
 
-use super::{Actor, Error, House, Result};
+use super::{Actor, Error, House, Result, subscription};
 
 /// The work of one act. Resources are changed in memory and flushed by [`Unit::commit`], so that each gets one new
 /// version however often the act touches it. Dropped, it leaves nothing behind.
@@ -31,11 +31,11 @@ pub struct Unit<'a> {
     practices: HashMap<String, Option<Practice>>,
 }
 
-struct Touched {
-    before: Option<Stored>,
-    resource: Resource,
-    belongs: Belongs,
-    version: i64,
+pub(super) struct Touched {
+    pub(super) before: Option<Stored>,
+    pub(super) resource: Resource,
+    pub(super) belongs: Belongs,
+    pub(super) version: i64,
 }
 
 /// A resource this unit wrote.
@@ -234,6 +234,7 @@ impl<'a> Unit<'a> {
         }
         self.tx.insert_resources(&fresh).await?;
         self.tx.add_index(&rows).await?;
+        subscription::notice(self, &touched).await?;
         self.tx.insert_audit(&self.audit).await?;
         Ok(written)
     }

@@ -10,6 +10,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use crate::support::caller::{Answer, JWT_BEARER};
+use crate::support::subscriber::Subscriber;
 use crate::support::{Database, TestApp, app as harness, build};
 
 /// The origins of three instances that callers reach under one name, the first being the harness's own.
@@ -91,6 +92,32 @@ fn three_instances_hand_each_task_out_once_and_make_one_referral_of_a_resend() {
         let taken: Vec<String> = answers.iter().filter(|a| a.status == 200).map(Answer::id).collect();
         assert_eq!(taken.len(), 13, "{answers:?}");
         assert_eq!(taken.iter().collect::<BTreeSet<_>>().len(), 13);
+        stop(running).await;
+    });
+}
+
+#[test]
+fn three_instances_tell_a_subscriber_each_event_once_and_in_order() {
+    harness::run(Database::Postgres, async |app: TestApp| {
+        let (origins, running) = three(&app).await;
+        let practice = app.practice("TESTA1").await;
+        let subscriber = Subscriber::start().await;
+        let wanted = serde_json::json!({
+            "resourceType": "Subscription", "status": "requested", "reason": "All of it",
+            "criteria": "https://livewell.example/SubscriptionTopic/referral-received",
+            "channel": { "type": "rest-hook", "endpoint": subscriber.url, "payload": "application/fhir+json" },
+        });
+        practice.post("Subscription", &wanted).await.expect(201);
+        subscriber.wait_for("handshake", 1).await;
+        app.settled().await;
+        let mut sent = JoinSet::new();
+        for n in 0..18 {
+            let url = format!("{}/fhir/ServiceRequest", origins[n % 3]);
+            sent.spawn(practice.post(url, &build::referral()).into_future());
+        }
+        assert!(sent.join_all().await.iter().all(|answer| answer.status == 201));
+        app.settled().await;
+        assert_eq!(subscriber.numbers(), (1..=18).collect::<Vec<_>>());
         stop(running).await;
     });
 }

@@ -10,7 +10,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("workflow", &["store", "pathway", "fhir", "time"]),
     ("outbound", &["pathway", "fhir", "time", "config"]),
     ("worker", &["workflow", "store", "outbound", "pathway", "fhir", "time", "config"]),
-    ("auth", &["store", "outbound", "fhir", "time", "config"]),
+    ("auth", &["store", "outbound", "pathway", "fhir", "time", "config"]),
     ("api", &["workflow", "store", "auth", "pathway", "fhir", "time", "config"]),
     (
         "demo",

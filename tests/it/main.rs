@@ -9,6 +9,7 @@ mod broken_on_purpose;
 mod changed_anyhow;
 mod database_faults;
 mod edge;
+mod export;
 mod finding;
 mod hostile;
 mod identity;
@@ -34,6 +35,7 @@ mod resending;
 mod settings;
 mod smoke;
 mod store;
+mod subscription;
 #[expect(dead_code, reason = "what a test needs of a service is here before every test is")]
 mod support;
 mod test_data;

@@ -49,7 +49,7 @@ impl Operation {
 }
 
 /// Every operation.
-pub(super) const ALL: [&Operation; 15] = [
+pub(super) const ALL: [&Operation; 18] = [
     &CLAIM_NEXT,
     &CLAIM,
     &RELEASE,
@@ -65,6 +65,9 @@ pub(super) const ALL: [&Operation; 15] = [
     &LOOKUP,
     &SUBSUMES,
     &TRANSLATE,
+    &SUBSCRIPTION_STATUS,
+    &EVENTS,
+    &NEW_SECRET,
 ];
 
 pub(super) const CLAIM_NEXT: Operation = Operation {
@@ -247,6 +250,35 @@ pub(super) const TRANSLATE: Operation = Operation {
         ("reverse", "boolean"),
     ],
     ..EXPAND
+};
+
+/// <https://hl7.org/fhir/uv/subscriptions-backport/STU1.1/OperationDefinition-backport-subscription-status.html>
+pub(super) const SUBSCRIPTION_STATUS: Operation = Operation {
+    name: "status",
+    on: &["Subscription"],
+    on_type: true,
+    on_instance: true,
+    changes: false,
+    definition: "http://hl7.org/fhir/uv/subscriptions-backport/OperationDefinition/backport-subscription-status",
+    takes: &[("id", "id"), ("status", "code")],
+};
+
+/// <https://hl7.org/fhir/uv/subscriptions-backport/STU1.1/OperationDefinition-backport-subscription-events.html>
+pub(super) const EVENTS: Operation = Operation {
+    name: "events",
+    on_type: false,
+    definition: "http://hl7.org/fhir/uv/subscriptions-backport/OperationDefinition/backport-subscription-events",
+    takes: &[("eventsSinceNumber", "string"), ("eventsUntilNumber", "string"), ("content", "code")],
+    ..SUBSCRIPTION_STATUS
+};
+
+pub(super) const NEW_SECRET: Operation = Operation {
+    name: "new-secret",
+    on_type: false,
+    changes: true,
+    definition: "https://livewell.example/OperationDefinition/Subscription-new-secret",
+    takes: &[],
+    ..SUBSCRIPTION_STATUS
 };
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ pub use look_after::{Wish, look_after};
 pub use prepare::{Dispatch, Prepared, prepare};
 pub use route::look_for_routes;
 pub(super) use route::{endpoint, identity_is_settled, queue, route_is_known};
+pub(super) use settle::conclude;
 pub use settle::{Attempted, hold, nothing_to_send, settle};
 pub use take::{Taken, Terms, destination_of, keep_leases, take};
 pub(super) use view::at_the_practice;

@@ -14,6 +14,7 @@ use super::route::ask;
 use super::take::{destination_of, row_of};
 
 /// How an attempt ended.
+#[derive(Clone, Copy)]
 pub struct Attempted<'a> {
     pub verdict: &'a Verdict,
     pub at: DateTime<Utc>,
@@ -35,30 +36,7 @@ pub async fn settle(
     attempted: &Attempted<'_>,
 ) -> Result<bool> {
     let mut unit = Unit::begin(store, house, actor, now, &leased.id).await?;
-    tell_destination(&mut unit, leased, attempted).await?;
-    let after = delivery_of(leased)?
-        .attempted(attempted.verdict, attempted.took, now, attempted.pace, attempted.random)
-        .map_err(|e| corrupt(leased, &e.to_string()))?;
-    let (name, why) = attempted.verdict.in_log();
-    let answer = match attempted.verdict {
-        Verdict::Refused { outcome, .. } => outcome.clone().unwrap_or_default(),
-        _ => String::new(),
-    };
-    let why = after.reason.map_or(why, |reason| reason.code().to_owned());
-    if !unit.tx.settle_delivery(&row_after(leased, &after, &why, now)).await? {
-        return Ok(false);
-    }
-    unit.tx
-        .insert_attempt(&AttemptRow {
-            delivery: leased.id.clone(),
-            number: leased.attempts,
-            at: attempted.at.into(),
-            duration_ms: i64::try_from(attempted.took.as_millis()).unwrap_or(i64::MAX),
-            verdict: name.to_owned(),
-            why: why.clone(),
-            answer,
-        })
-        .await?;
+    let Some(after) = conclude(&mut unit, leased, attempted).await? else { return Ok(false) };
     if let Verdict::Delivered { receipts } = attempted.verdict {
         for receipt in receipts {
             let our_version =
@@ -74,20 +52,50 @@ pub async fn settle(
                 .await?;
         }
     }
-    if matches!(after.state, DeliveryState::NeedsPerson | DeliveryState::Refused)
+    if matches!(after, DeliveryState::NeedsPerson | DeliveryState::Refused)
         && let Some(person) = unit.tx.person(&leased.person).await?
         && !unit.tx.has_open_task_for_person(&person.id, "delivery-failed").await?
     {
         tasks::for_co_ordinator(&mut unit, "delivery-failed", &person, &leased.practice, &leased.referral).await?;
     }
-    unit.audit(
-        &format!("delivery {}", after.state.code()),
-        &format!("Organization/{}", leased.practice),
-        &leased.person,
-    );
+    unit.audit(&format!("delivery {}", after.code()), &format!("Organization/{}", leased.practice), &leased.person);
     unit.commit().await?;
-    house.attempts.count(&leased.practice, name);
+    house.attempts.count(&leased.practice, attempted.verdict.in_log().0);
     Ok(true)
+}
+
+/// Writes down an attempt, what its destination learns of it, and the state it leaves the delivery in; `None` when the lease
+/// was lost meanwhile.
+pub(in super::super) async fn conclude(
+    unit: &mut Unit<'_>,
+    leased: &Leased,
+    attempted: &Attempted<'_>,
+) -> Result<Option<DeliveryState>> {
+    tell_destination(unit, leased, attempted).await?;
+    let after = delivery_of(leased)?
+        .attempted(attempted.verdict, attempted.took, unit.now, attempted.pace, attempted.random)
+        .map_err(|e| corrupt(leased, &e.to_string()))?;
+    let (name, why) = attempted.verdict.in_log();
+    let answer = match attempted.verdict {
+        Verdict::Refused { outcome, .. } => outcome.clone().unwrap_or_default(),
+        _ => String::new(),
+    };
+    let why = after.reason.map_or(why, |reason| reason.code().to_owned());
+    if !unit.tx.settle_delivery(&row_after(leased, &after, &why, unit.now)).await? {
+        return Ok(None);
+    }
+    unit.tx
+        .insert_attempt(&AttemptRow {
+            delivery: leased.id.clone(),
+            number: leased.attempts,
+            at: attempted.at.into(),
+            duration_ms: i64::try_from(attempted.took.as_millis()).unwrap_or(i64::MAX),
+            verdict: name.to_owned(),
+            why,
+            answer,
+        })
+        .await?;
+    Ok(Some(after.state))
 }
 
 /// The destination learns how the attempt went. It is held only where that changes something: most of the time it works,

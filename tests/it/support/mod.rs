@@ -5,6 +5,7 @@ pub(crate) mod app;
 pub(crate) mod build;
 pub(crate) mod caller;
 pub(crate) mod database;
+pub(crate) mod subscriber;
 
 pub(crate) use app::TestApp;
 pub(crate) use database::Database;

@@ -77,6 +77,12 @@ pub struct Scopes {
 }
 
 impl Scopes {
+    /// Everything with every type.
+    pub fn all() -> Scopes {
+        let every = LETTERS.iter().fold(0, |bits, (_, interaction)| bits | interaction.bit());
+        Scopes { by_type: BTreeMap::from([(ANY.to_owned(), every)]) }
+    }
+
     /// Reads a requested list. Scopes with other prefixes (`patient/`, `user/`, `launch`, `openid`) are passed over:
     /// they are never granted here. A malformed `system/` scope is an error and never read as something near it.
     pub fn parse(list: &str) -> Result<Scopes, InvalidScope> {

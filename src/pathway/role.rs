@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::fhir::{Resource, profiles, systems};
+use crate::fhir::{Resource, path, profiles, systems};
 
 /// What national job roles are at Live Well, from a ConceptMap.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,6 +64,21 @@ impl RoleMap {
         let said = |row: &&Row| codings.iter().any(|coding| code_in(coding, &row.system) == Some(&row.code));
         self.rows.iter().filter(said).map(|row| row.role.as_str()).collect()
     }
+}
+
+/// Whether a PractitionerRole is of someone who works here now.
+pub fn is_active(practitioner_role: &Resource) -> bool {
+    practitioner_role.value().get("active").and_then(Value::as_bool) != Some(false)
+}
+
+/// The localities (Location ids) of a PractitionerRole. A place that cannot be told is kept as a place that nothing is
+/// in: it must not turn into all places.
+pub fn localities_of(practitioner_role: &Resource) -> Vec<String> {
+    let id = |place: &Value| {
+        let reference = path::text(place, "reference").unwrap_or_default();
+        reference.rsplit_once("Location/").map_or("unknown", |(_, id)| id).to_owned()
+    };
+    practitioner_role.all("location").into_iter().map(id).collect()
 }
 
 fn code_in<'a>(coding: &'a Value, system: &str) -> Option<&'a str> {
