@@ -28,8 +28,8 @@ const SCOPE: &str = "system/*.cruds";
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// `livewell` on a database of its own, with the keys of its clients.
-struct Binary {
-    folder: TempDir,
+pub(crate) struct Binary {
+    pub(crate) folder: TempDir,
     address: String,
     http: reqwest::Client,
     keys: BTreeMap<&'static str, DemoKey>,
@@ -37,7 +37,7 @@ struct Binary {
 }
 
 impl Binary {
-    fn new() -> Binary {
+    pub(crate) fn new() -> Binary {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let http = reqwest::Client::builder().no_proxy().tls_certs_only([]).timeout(Duration::from_secs(10));
         Binary {
@@ -49,7 +49,7 @@ impl Binary {
         }
     }
 
-    fn url(&self, below: &str) -> String {
+    pub(crate) fn url(&self, below: &str) -> String {
         format!("http://{}{below}", self.address)
     }
 
@@ -66,11 +66,11 @@ impl Binary {
         command
     }
 
-    fn does(&self, arguments: &[&str]) {
+    pub(crate) fn does(&self, arguments: &[&str]) {
         assert!(self.command(arguments).status().unwrap().success(), "livewell {arguments:?}");
     }
 
-    fn file(&self, name: &str, content: &Value) -> PathBuf {
+    pub(crate) fn file(&self, name: &str, content: &Value) -> PathBuf {
         let file = self.folder.path().join(name);
         std::fs::write(&file, content.to_string()).unwrap();
         file
@@ -79,16 +79,21 @@ impl Binary {
     /// Registers a client as an operator does.
     fn register(&mut self, id: &'static str, organization: &str, more: &[&str]) {
         let key = DemoKey::generate(id);
-        let jwks = self.file(&format!("{id}.json"), &key.jwks());
+        self.register_key(id, organization, &key.jwks(), more);
+        self.keys.insert(id, key);
+    }
+
+    /// Registers a client that signs with a key of its own.
+    pub(crate) fn register_key(&self, id: &str, organization: &str, keys: &Value, more: &[&str]) {
+        let jwks = self.file(&format!("{id}.jwks.json"), keys);
         let jwks = jwks.to_str().unwrap().to_owned();
         let mut arguments = vec!["client", "add", "--id", id, "--organization", organization, "--scope", SCOPE];
         arguments.extend(["--jwks", &jwks]);
         arguments.extend(more);
         self.does(&arguments);
-        self.keys.insert(id, key);
     }
 
-    async fn start(&self) {
+    pub(crate) async fn start(&self) {
         *self.child.lock().unwrap() = Some(self.command(&["serve"]).spawn().unwrap());
         let until = Instant::now() + PATIENCE;
         while !self.http.get(self.url("/readyz")).send().await.is_ok_and(|answer| answer.status() == 200) {

@@ -7,6 +7,7 @@ mod database;
 mod access;
 mod broken_on_purpose;
 mod changed_anyhow;
+mod clients;
 mod database_faults;
 mod edge;
 mod export;
