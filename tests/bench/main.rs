@@ -36,6 +36,9 @@ struct Options {
     /// Seconds each workload is measured, after two of warm-up.
     #[arg(long, default_value_t = 5)]
     seconds: u64,
+    /// Write-backs that wait for 20 practices at once.
+    #[arg(long, default_value_t = 10_000)]
+    backlog: usize,
     /// Only workloads whose name contains this.
     only: Option<String>,
     /// What cargo passes.
@@ -53,6 +56,9 @@ async fn main() -> Result<(), Failed> {
     if options.full {
         sizes.push(1_000_000);
     }
+    if options.only.as_ref().is_some_and(|only| only.starts_with("write-back")) {
+        sizes.clear();
+    }
     for tasks in sizes {
         let bench = Bench::start(&options, folder.path(), tasks, &mut report).await?;
         bench.run(&mut report).await?;
@@ -60,6 +66,12 @@ async fn main() -> Result<(), Failed> {
     if options.wants("write-back") {
         let measured = write_back::write_back(folder.path(), 60).await?;
         report.add(Line::new("write-back, idle", 1, &measured));
+    }
+    if options.wants("write-back, backlog") {
+        let drained = write_back::drain(folder.path(), options.backlog).await?;
+        report.add(Line::new("write-back, backlog to 20 practices", 1, &drained.measured));
+        report.fact("most write-backs under way to one practice", drained.most_in_flight);
+        report.fact("most attempts in a minute to one practice", drained.most_a_minute);
     }
     report.write()?;
     Ok(())
@@ -83,7 +95,7 @@ struct Bench<'o> {
 
 impl<'o> Bench<'o> {
     async fn start(options: &'o Options, folder: &Path, tasks: u64, report: &mut Report) -> Result<Bench<'o>, Failed> {
-        let service = Service::start(folder, free_address()?, tasks, None).await?;
+        let service = Service::start(folder, free_address()?, tasks, &[]).await?;
         report.fact(&format!("start ms at {tasks} Tasks"), service.start.as_secs_f64() * 1000.0);
         let span = Span { warm_up: Duration::from_secs(2), measured: Duration::from_secs(options.seconds) };
         Ok(Bench { options, service, practices: Vec::new(), coaches: Vec::new(), newcomers: Newcomers::new(), span })

@@ -49,8 +49,8 @@ pub(crate) fn free_nhs_numbers() -> impl Iterator<Item = String> {
     })
 }
 
-/// Organisations, localities and coaches. `reached` is a practice and the address of its system.
-pub(crate) fn directory(reached: Option<(&str, &str)>) -> Vec<Value> {
+/// Organisations, localities and coaches. `reached` are practices, each with the address of its system.
+pub(crate) fn directory(reached: &[(String, String)]) -> Vec<Value> {
     let organization = |id: &str, ods: &str| {
         json!({ "resourceType": "Organization", "id": id, "active": true, "name": format!("Organisation {ods}"),
             "identifier": [{ "system": ODS, "value": ods }] })
@@ -70,7 +70,7 @@ pub(crate) fn directory(reached: Option<(&str, &str)>) -> Vec<Value> {
     for at in 0..PRACTICES {
         let (ods, id) = (practice(at), practice(at).to_lowercase());
         let mut surgery = organization(&id, &ods);
-        if let Some((_, address)) = reached.filter(|(code, _)| *code == ods) {
+        if let Some((_, address)) = reached.iter().find(|(code, _)| *code == ods) {
             all.push(endpoint(&id, address));
             surgery["endpoint"] = json!([{ "reference": format!("Endpoint/{id}") }]);
         }

@@ -10,7 +10,7 @@ use livewell::app;
 use livewell::config::{Config, DatabaseUrl};
 use livewell::demo::keys::DemoKey;
 use livewell::fhir::Resource;
-use livewell::store::ClientRow;
+use livewell::store::{ClientRow, Store};
 use livewell::workflow::{self, Actor};
 use serde_json::Value;
 
@@ -36,38 +36,44 @@ pub(crate) struct Service {
 }
 
 impl Service {
-    /// Makes a database with so many Tasks in this folder, and serves it. `reached` is a practice and its system.
+    /// Makes a database with so many Tasks in this folder, and serves it. `reached` are practices, each
+    /// with the address of its system.
     pub(crate) async fn start(
         folder: &Path,
         address: SocketAddr,
         tasks: u64,
-        reached: Option<(&str, &str)>,
+        reached: &[(String, String)],
     ) -> Result<Service, Failed> {
         let database = folder.join(format!("livewell-{tasks}.db"));
         let key = DemoKey::generate("bench-1");
         prepare(&database, &key, reached).await?;
         populate(&database, tasks, livewell::time::Clock::System.now().timestamp_micros()).await?;
         let begun = Instant::now();
-        let child = Command::new(env!("CARGO_BIN_EXE_livewell"))
-            .arg("serve")
-            .current_dir(folder)
-            .env("LIVEWELL_DATABASE_URL", format!("sqlite:{}", database.display()))
-            .env("LIVEWELL_HTTP_LISTEN", address.to_string())
-            .env("LIVEWELL_SERVICE_ORGANIZATION", OURS)
-            .env("LIVEWELL_DELIVERY_ALLOW_PRIVATE_ADDRESSES", "true")
-            .env("LIVEWELL_TELEMETRY_LEVEL", "warn")
-            .stdout(Stdio::null())
-            .spawn()?;
+        let child = serve(&database, address)?;
         let mut service = Service { address, database, tasks, start: Duration::ZERO, key, child };
-        let live = Ask::get("/livez", "");
-        while Connection::to(address).send(&live).await.is_err() {
+        service.answers().await?;
+        service.start = begun.elapsed();
+        Ok(service)
+    }
+
+    /// Stops it, puts the systems of practices into the directory, and serves again.
+    pub(crate) async fn reach(&mut self, reached: &[(String, String)]) -> Result<(), Failed> {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        load(&opened(&self.database).await?, reached).await?;
+        self.child = serve(&self.database, self.address)?;
+        self.answers().await
+    }
+
+    async fn answers(&self) -> Result<(), Failed> {
+        let (begun, live) = (Instant::now(), Ask::get("/livez", ""));
+        while Connection::to(self.address).send(&live).await.is_err() {
             if begun.elapsed() > Duration::from_secs(20) {
                 return Err("the service did not start in 20 s".into());
             }
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
-        service.start = begun.elapsed();
-        Ok(service)
+        Ok(())
     }
 
     /// Access tokens of the coaches, one for each locality.
@@ -128,17 +134,44 @@ pub(crate) fn free_address() -> std::io::Result<SocketAddr> {
     TcpListener::bind("127.0.0.1:0")?.local_addr()
 }
 
-/// A database with the directory and the clients, as `livewell load` and `livewell client add` leave it.
-async fn prepare(database: &Path, key: &DemoKey, reached: Option<(&str, &str)>) -> Result<(), Failed> {
+/// The real binary on a database.
+fn serve(database: &Path, address: SocketAddr) -> std::io::Result<Child> {
+    Command::new(env!("CARGO_BIN_EXE_livewell"))
+        .arg("serve")
+        .current_dir(database.parent().unwrap_or(Path::new(".")))
+        .env("LIVEWELL_DATABASE_URL", format!("sqlite:{}", database.display()))
+        .env("LIVEWELL_HTTP_LISTEN", address.to_string())
+        .env("LIVEWELL_SERVICE_ORGANIZATION", OURS)
+        .env("LIVEWELL_DELIVERY_ALLOW_PRIVATE_ADDRESSES", "true")
+        .env("LIVEWELL_TELEMETRY_LEVEL", "warn")
+        .stdout(Stdio::null())
+        .spawn()
+}
+
+fn config(database: &Path) -> Config {
     let mut config = Config::default();
     config.database.url = DatabaseUrl(format!("sqlite:{}", database.display()));
     config.service.organization = Some(OURS.to_owned());
-    let store = app::open_store(&config).await?;
-    let house = app::house(&config, String::new())?;
+    config
+}
+
+pub(crate) async fn opened(database: &Path) -> Result<Store, Failed> {
+    Ok(app::open_store(&config(database)).await?)
+}
+
+async fn load(store: &Store, reached: &[(String, String)]) -> Result<(), Failed> {
+    let house = app::house(&config(Path::new("")), String::new())?;
     let resources = directory(reached).into_iter().map(|value| Resource::from_value(value).map(|r| (String::new(), r)));
     let resources = resources.collect::<Result<Vec<_>, _>>().map_err(|_| "the directory is not FHIR")?;
-    workflow::load(&store, &house, &Actor::service(OURS), livewell::time::Clock::System.now(), resources, &mut |_| {})
-        .await?;
+    let (actor, now) = (Actor::service(OURS), livewell::time::Clock::System.now());
+    workflow::load(store, &house, &actor, now, resources, &mut |_| {}).await?;
+    Ok(())
+}
+
+/// A database with the directory and the clients, as `livewell load` and `livewell client add` leave it.
+async fn prepare(database: &Path, key: &DemoKey, reached: &[(String, String)]) -> Result<(), Failed> {
+    let store = opened(database).await?;
+    load(&store, reached).await?;
     let client = |id: String, organization: String, scopes: &str, staff: String| ClientRow {
         id,
         organization,

@@ -12,7 +12,8 @@ use jsonwebtoken::{Algorithm, EncodingKey};
 use serde_json::{Value, json};
 
 use crate::journey::{referral_of, somebody};
-use crate::killed::Binary;
+use crate::support::Database;
+use crate::support::binary::Binary;
 use crate::support::build;
 
 /// A key for a client: its private half as PEM in `folder`, its public half as a key set.
@@ -34,7 +35,7 @@ fn key(folder: &Path, client: &str) -> Value {
 fn walks(mut client: Command) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     runtime.block_on(async {
-        let service = Binary::new();
+        let service = Binary::new(Database::Sqlite).await.unwrap();
         let folder = service.folder.path().to_owned();
         service.does(&["load", concat!(env!("CARGO_MANIFEST_DIR"), "/fhir-profiles/demo/directory.json")]);
         service.register_key("practice", "TESTA1", &key(&folder, "practice"), &[]);

@@ -1,186 +1,24 @@
 //! The real binary, ended by SIGKILL at random moments: what was acknowledged is there, whole and once.
 
 use std::collections::BTreeMap;
-use std::net::TcpListener;
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use livewell::demo::directory::Directory;
-use livewell::demo::keys::DemoKey;
 use livewell::demo::practice::{Aim, Fault, PatientSeed, PracticeSeed, StandIn, StandInSettings, Traffic};
 use livewell::fhir::path;
 use livewell::fhir::systems::RECORD;
 use livewell::time::Clock;
 use rand::RngExt;
-use serde_json::{Value, json};
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
-use tempfile::TempDir;
+use serde_json::json;
 
 use crate::journey::{referral_of, somebody};
-use crate::support::build;
-use crate::support::caller::JWT_BEARER;
+use crate::support::binary::Binary;
+use crate::support::{Database, build};
 
-const SCOPE: &str = "system/*.cruds";
 /// Longer than anything takes, shorter than a person waits for a hanging test.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// `livewell` on a database of its own, with the keys of its clients.
-pub(crate) struct Binary {
-    pub(crate) folder: TempDir,
-    address: String,
-    http: reqwest::Client,
-    keys: BTreeMap<&'static str, DemoKey>,
-    child: std::sync::Mutex<Option<Child>>,
-}
-
-impl Binary {
-    pub(crate) fn new() -> Binary {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let http = reqwest::Client::builder().no_proxy().tls_certs_only([]).timeout(Duration::from_secs(10));
-        Binary {
-            folder: tempfile::tempdir().unwrap(),
-            address: format!("127.0.0.1:{port}"),
-            http: http.build().unwrap(),
-            keys: BTreeMap::new(),
-            child: std::sync::Mutex::default(),
-        }
-    }
-
-    pub(crate) fn url(&self, below: &str) -> String {
-        format!("http://{}{below}", self.address)
-    }
-
-    fn database(&self) -> String {
-        format!("sqlite:{}", self.folder.path().join("livewell.db").display())
-    }
-
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_livewell"));
-        command.args(arguments).current_dir(self.folder.path());
-        command.env("LIVEWELL_DATABASE_URL", self.database()).env("LIVEWELL_HTTP_LISTEN", &self.address);
-        command.env("LIVEWELL_SERVICE_ORGANIZATION", "TESTLW").env("LIVEWELL_TELEMETRY_LEVEL", "error");
-        command.env("LIVEWELL_DELIVERY_ALLOW_PRIVATE_ADDRESSES", "true").stdout(Stdio::null());
-        command
-    }
-
-    pub(crate) fn does(&self, arguments: &[&str]) {
-        assert!(self.command(arguments).status().unwrap().success(), "livewell {arguments:?}");
-    }
-
-    pub(crate) fn file(&self, name: &str, content: &Value) -> PathBuf {
-        let file = self.folder.path().join(name);
-        std::fs::write(&file, content.to_string()).unwrap();
-        file
-    }
-
-    /// Registers a client as an operator does.
-    fn register(&mut self, id: &'static str, organization: &str, more: &[&str]) {
-        let key = DemoKey::generate(id);
-        self.register_key(id, organization, &key.jwks(), more);
-        self.keys.insert(id, key);
-    }
-
-    /// Registers a client that signs with a key of its own.
-    pub(crate) fn register_key(&self, id: &str, organization: &str, keys: &Value, more: &[&str]) {
-        let jwks = self.file(&format!("{id}.jwks.json"), keys);
-        let jwks = jwks.to_str().unwrap().to_owned();
-        let mut arguments = vec!["client", "add", "--id", id, "--organization", organization, "--scope", SCOPE];
-        arguments.extend(["--jwks", &jwks]);
-        arguments.extend(more);
-        self.does(&arguments);
-    }
-
-    pub(crate) async fn start(&self) {
-        *self.child.lock().unwrap() = Some(self.command(&["serve"]).spawn().unwrap());
-        let until = Instant::now() + PATIENCE;
-        while !self.http.get(self.url("/readyz")).send().await.is_ok_and(|answer| answer.status() == 200) {
-            assert!(Instant::now() < until, "it does not start");
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    }
-
-    /// SIGKILL.
-    fn kill(&self) {
-        if let Some(mut child) = self.child.lock().unwrap().take() {
-            child.kill().unwrap();
-            child.wait().unwrap();
-        }
-    }
-
-    /// A token of this client; none while the service is down.
-    async fn token(&self, id: &str) -> Option<String> {
-        let endpoint = self.url("/oauth/token");
-        let assertion = self.keys[id].assertion(id, &endpoint, Clock::System.now());
-        let form = [
-            ("grant_type", "client_credentials"),
-            ("client_assertion_type", JWT_BEARER),
-            ("client_assertion", &assertion),
-            ("scope", SCOPE),
-        ];
-        let answer = self.http.post(endpoint).form(&form).send().await.ok()?;
-        let said: Value = serde_json::from_str(&answer.text().await.ok()?).ok()?;
-        said["access_token"].as_str().map(str::to_owned)
-    }
-
-    /// One request; nothing when no whole answer came.
-    async fn post(&self, token: &str, below: &str, key: &str, body: &Value) -> Option<(u16, Value)> {
-        let request = self.http.post(self.url(below)).bearer_auth(token).body(body.to_string());
-        let request = request.header("content-type", "application/fhir+json").header("idempotency-key", key);
-        let answer = request.send().await.ok()?;
-        let status = answer.status().as_u16();
-        let text = answer.text().await.ok()?;
-        Some((status, serde_json::from_str(&text).unwrap_or(Value::Null)))
-    }
-
-    /// Sends until it is acknowledged, however often the service ends meanwhile, and gives the id.
-    async fn send(&self, client: &str, token: &mut Option<String>, below: &str, body: &Value) -> String {
-        let key = uuid::Uuid::new_v4().to_string();
-        let until = Instant::now() + PATIENCE;
-        loop {
-            assert!(Instant::now() < until, "never acknowledged");
-            if token.is_none() {
-                *token = self.token(client).await;
-            }
-            match token {
-                Some(held) => match self.post(held, below, &key, body).await {
-                    Some((200 | 201, made)) => return made["id"].as_str().unwrap().to_owned(),
-                    Some((401, _)) => *token = None,
-                    Some((503, _)) | None => tokio::time::sleep(Duration::from_millis(10)).await,
-                    Some((status, said)) => panic!("{status}: {said}"),
-                },
-                None => tokio::time::sleep(Duration::from_millis(10)).await,
-            }
-        }
-    }
-
-    async fn connection(&self) -> sqlx::SqliteConnection {
-        let options: sqlx::sqlite::SqliteConnectOptions = self.database().parse().unwrap();
-        options.busy_timeout(Duration::from_secs(10)).connect().await.unwrap()
-    }
-
-    async fn count(&self, from: &str) -> i64 {
-        let mut connection = self.connection().await;
-        let counted = sqlx::query_scalar(AssertSqlSafe(format!("select count(*) from {from}")));
-        let counted = counted.fetch_one(&mut connection).await.unwrap();
-        connection.close().await.unwrap();
-        counted
-    }
-
-    async fn run(&self, statement: &'static str) {
-        let mut connection = self.connection().await;
-        sqlx::query(statement).execute(&mut connection).await.unwrap();
-        connection.close().await.unwrap();
-    }
-}
-
-impl Drop for Binary {
-    fn drop(&mut self) {
-        self.kill();
-    }
-}
 
 /// Ends and starts the service at random moments.
 async fn kills(service: &Binary, times: usize) {
@@ -188,7 +26,7 @@ async fn kills(service: &Binary, times: usize) {
         let moment = rand::rng().random_range(200..1200);
         tokio::time::sleep(Duration::from_millis(moment)).await;
         service.kill();
-        // The 90 seconds of a lease, passed.
+        // The 20 seconds of a lease, passed.
         service.run("update delivery set lease_until = 0").await;
         service.start().await;
     }
@@ -198,7 +36,7 @@ async fn kills(service: &Binary, times: usize) {
 fn every_acknowledged_referral_is_there_whole_and_once_after_kill_9() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
-        let mut service = Binary::new();
+        let mut service = Binary::new(Database::Sqlite).await.unwrap();
         service.register("sender", "TESTA1", &[]);
         service.start().await;
         let (service, over) = (Arc::new(service), Arc::new(AtomicBool::new(false)));
@@ -256,7 +94,7 @@ fn every_acknowledged_referral_is_there_whole_and_once_after_kill_9() {
 fn every_write_back_exists_once_and_in_order_at_the_practice_after_kill_9() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
-        let mut service = Binary::new();
+        let mut service = Binary::new(Database::Sqlite).await.unwrap();
         let people: Vec<String> = (0..6).map(|_| somebody()).collect();
         let seed = |number: &String| PatientSeed {
             nhs_number: number.clone(),

@@ -2,9 +2,11 @@
 //! its own and a clock that stands still.
 
 pub(crate) mod app;
+pub(crate) mod binary;
 pub(crate) mod build;
 pub(crate) mod caller;
 pub(crate) mod database;
+pub(crate) mod practices;
 pub(crate) mod subscriber;
 
 pub(crate) use app::TestApp;
