@@ -9,6 +9,7 @@ use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
+use crate::journey::{referral_of, somebody};
 use crate::support::caller::{Answer, JWT_BEARER};
 use crate::support::subscriber::Subscriber;
 use crate::support::{Database, TestApp, app as harness, build};
@@ -175,6 +176,79 @@ fn three_instances_send_each_delivery_once() {
         let attempts = app.rows("select attempts, lease, state from delivery").await;
         assert!(attempts.iter().all(|row| row == &[1.into(), 1.into(), Value::from("delivered")]), "{attempts:?}");
         assert_eq!(app.count("delivery_attempt").await, 6);
+        stop(running).await;
+    });
+}
+
+/// Records something about each of twelve people of one practice, who do not wait for each other.
+async fn record_for_twelve_of_one(app: &TestApp) {
+    let (practice, system) = (app.practice("TESTA1").await, app.system().await);
+    for _ in 0..12 {
+        let number = somebody();
+        let made = practice.post("ServiceRequest", &referral_of(&number, "TESTA1", "routine")).await.expect(201);
+        let mut encounter = build::encounter(&format!("ServiceRequest/{}", made.id()), "");
+        encounter["subject"] = build::by_number(&number);
+        system.post("Encounter", &encounter).await.expect(201);
+    }
+}
+
+/// Waits until there are so many, and then long enough for each instance to look again, and make it too many.
+async fn reaches(app: &TestApp, rows: &str, wanted: i64) {
+    let until = std::time::Instant::now() + Duration::from_secs(30);
+    while app.count(rows).await < wanted {
+        assert!(std::time::Instant::now() < until, "there are never {wanted}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(app.count(rows).await, wanted);
+}
+
+#[test]
+fn three_instances_together_have_no_more_under_way_to_a_practice_than_it_may_have() {
+    harness::run(Database::Postgres, async |app: TestApp| {
+        app.stand_in.faults().sometimes(1.0, Aim::at(Traffic::All), Fault::Hang);
+        let (_, running) = three(&app).await;
+        record_for_twelve_of_one(&app).await;
+        reaches(&app, "delivery where lease_until > 0", 4).await;
+        assert_eq!(app.count("delivery where attempts > 0").await, 4);
+        // Not stopped in order: what is under way waits for answers that never come.
+        drop(running);
+    });
+}
+
+#[test]
+fn three_instances_together_begin_no_more_than_the_bucket_of_a_practice_holds() {
+    let five = |config: &mut livewell::config::Config| config.delivery.burst = 5;
+    harness::run_with(Database::Postgres, five, async |app: TestApp| {
+        let (_, running) = three(&app).await;
+        record_for_twelve_of_one(&app).await;
+        // The clock stands still: nothing drips into the bucket.
+        reaches(&app, "delivery_attempt", 5).await;
+        // 1200 a minute are one in 50 ms.
+        app.clock.advance(Duration::from_millis(100));
+        reaches(&app, "delivery_attempt", 7).await;
+        stop(running).await;
+    });
+}
+
+#[test]
+fn the_breaker_that_one_instance_opens_is_open_at_all_and_one_tries() {
+    harness::run(Database::Postgres, async |app: TestApp| {
+        let down = Fault::Answer { status: 500, retry_after: None };
+        app.stand_in.faults().sometimes(1.0, Aim::at(Traffic::All), down);
+        let (_, running) = three(&app).await;
+        record_for_twelve_of_one(&app).await;
+        app.settled().await;
+        // Those that were under way when it opened ended too.
+        let tried = app.count("delivery_attempt").await;
+        assert!((5..=8).contains(&tried), "{tried}");
+        assert_eq!(app.count("destination where opened_at > 0").await, 1);
+        for minute in 1..=3 {
+            app.clock.advance(Duration::from_secs(61));
+            tokio::time::sleep(Duration::from_millis(1500)).await;
+            app.settled().await;
+            assert_eq!(app.count("delivery_attempt").await, tried + minute, "one a minute");
+        }
         stop(running).await;
     });
 }

@@ -169,6 +169,28 @@ on_each_database! {
         assert_eq!(app.stand_in.resources("TESTA1", "Encounter").len(), 3);
     }
 
+    async fn a_practice_out_of_reach_for_three_days_is_a_persons_to_look_into(app: TestApp) {
+        let down = Fault::Answer { status: 500, retry_after: None };
+        app.stand_in.faults().sometimes(1.0, Aim::at(Traffic::Reads), down);
+        let (_, coach, referral, patient) = referred(&app).await;
+        for _ in 0..2 {
+            coach.post("Encounter", &build::encounter(&referral, &patient)).await.expect(201);
+        }
+        for hours in [0, 1, 2, 4, 8, 80] {
+            app.clock.advance(Duration::from_secs(3600 * hours));
+            app.settled().await;
+        }
+        let of_practice = "task where code = 'practice-unreachable' and practice = 'TESTA1' and person = '' and open";
+        assert_eq!(app.count(of_practice).await, 1);
+        // The one that was tried so long is parked by itself, and the one behind it goes on being tried.
+        let states = app.rows("select state, why from delivery order by place").await;
+        assert_eq!(states[0], ["needs-person", "retries-exhausted"]);
+        assert!(["pending", "retrying"].contains(&states[1][0].as_str().unwrap()), "{states:?}");
+        app.clock.advance(Duration::from_secs(3600));
+        app.settled().await;
+        assert_eq!(app.count(of_practice).await, 1, "once is enough");
+    }
+
     async fn a_dead_practice_is_left_alone_but_for_one_that_tries_and_hurries_when_it_is_back(app: TestApp) {
         let down = Fault::Answer { status: 500, retry_after: None };
         app.stand_in.faults().sometimes(1.0, Aim::at(Traffic::Reads), down);

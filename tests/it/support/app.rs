@@ -73,6 +73,8 @@ pub(crate) fn run_with<F: Future<Output = ()> + 'static>(
         };
         let (kept, held) = (made.clone(), Arc::clone(&folder));
         let mut config = Config::default();
+        // The clock stands still, and with it the bucket that would fill again.
+        config.delivery.burst = 10_000;
         change(&mut config);
         let told = tokio::task::spawn_local(async move { test(TestApp::start(made, held, config).await).await }).await;
         kept.drop().await;
@@ -99,8 +101,6 @@ impl TestApp {
         config.database.url = database.config();
         config.service.organization = Some(directory.live_well().unwrap());
         config.delivery.allow_private_addresses = true;
-        // The clock stands still, and with it the bucket that would fill again.
-        config.delivery.burst = 10_000;
         let http = reqwest::Client::builder().no_proxy().tls_certs_only([]).timeout(PATIENCE).build().unwrap();
         let app = TestApp {
             base,
