@@ -78,7 +78,8 @@ impl Running {
 
 /// Opens the database, with its settings read back and its schema up to date.
 pub async fn open_store(config: &Config) -> Result<Store, StartError> {
-    let store = Store::open(&DatabaseSettings { url: config.database.url.0.clone(), ..Default::default() }).await?;
+    let config::Database { url, connections } = config.database.clone();
+    let store = Store::open(&DatabaseSettings { url: url.0, connections }).await?;
     store.check_settings().await?;
     store.migrate().await?;
     Ok(store)

@@ -43,6 +43,16 @@ impl Clock {
         let later = self.now() + by;
         micros.store(later.timestamp_micros(), Ordering::SeqCst);
     }
+
+    /// Sets a fixed clock back by `by`, as a machine's clock is that had run ahead.
+    ///
+    /// # Panics
+    /// On the system clock, which nobody moves.
+    pub fn set_back(&self, by: Duration) {
+        let Clock::Fixed(micros) = self else { panic!("only a fixed clock can be set back") };
+        let earlier = self.now() - by;
+        micros.store(earlier.timestamp_micros(), Ordering::SeqCst);
+    }
 }
 
 #[expect(clippy::disallowed_methods, reason = "this is where the time comes from")]

@@ -81,8 +81,7 @@ pub(super) async fn introspect(
     Form(form): Form<Vec<(String, String)>>,
 ) -> Result<Json<Value>, Error> {
     let token = form.iter().find(|(name, _)| name == "token").map(|(_, value)| value.as_str()).unwrap_or_default();
-    let mut tx = doors.store.read().await?;
-    let row = tx.token(&hash(token)).await?.filter(|row| row.expires_at.time() > call.now);
+    let row = doors.store.credentials(&hash(token)).await?.filter(|row| row.expires_at.time() > call.now);
     let visible = |client: &str| client == call.caller.client_id || call.caller.standing == Standing::Service;
     Ok(Json(match row {
         Some(row) if visible(&row.client) => json!({

@@ -109,9 +109,7 @@ pub(super) async fn read_one(
 ) -> Result<Response, Error> {
     served(&kind)?;
     call.may(&kind, Interaction::Read)?;
-    let mut tx = doors.store.read().await?;
-    let stored = tx.resource(&kind, &id, &call.actor.sight).await?;
-    drop(tx);
+    let stored = doors.store.look().await?.resource(&kind, &id, &call.actor.sight).await?;
     let stored = stored.ok_or(workflow::Error::NotFound)?;
     disclose(&call, "read", &format!("{kind}/{id}"), &stored.person).await?;
     if stored.deleted {

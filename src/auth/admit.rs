@@ -5,11 +5,11 @@ use chrono::{DateTime, Utc};
 use super::acting::{ActingPractitioner, BadActingPractitioner};
 use super::caller::{Caller, StaffMember, Standing};
 use super::scope::Scopes;
-use super::token::{bearer, hash};
+use super::token::{MAX_LIFETIME_SECONDS, bearer, hash};
 use crate::fhir::Resource;
 use crate::fhir::search::Criterion;
 use crate::pathway::role::{RoleMap, is_active, localities_of};
-use crate::store::{Page, Sight, Store, StoreError, Tx};
+use crate::store::{Credentials, Page, Sight, Store, StoreError, Tx};
 
 /// Why a request has no caller.
 #[derive(Debug, thiserror::Error)]
@@ -44,20 +44,21 @@ pub async fn admit(
 ) -> Result<Caller, NotAdmitted> {
     let token = bearer(authorization.ok_or(NotAdmitted::Unauthenticated(NO_TOKEN))?)
         .map_err(|_| NotAdmitted::Unauthenticated(BAD_TOKEN))?;
-    let mut tx = store.read().await?;
-    let token = tx.token(&hash(token)).await?.filter(|t| t.expires_at.time() > now);
-    let token = token.ok_or(NotAdmitted::Unauthenticated(BAD_TOKEN))?;
-    let client = tx.client(&token.client).await?.filter(|c| c.disabled_at.is_none());
-    let client = client.ok_or(NotAdmitted::Unauthenticated(BAD_TOKEN))?;
-    let scopes = token.scopes.parse::<Scopes>().map_err(|_| NotAdmitted::Unauthenticated(BAD_TOKEN))?;
+    // Not beyond the longest it may live either, give or take what the clocks of instances differ: one that was set back
+    // makes no token live longer.
+    let latest = now + chrono::Duration::seconds(i64::from(MAX_LIFETIME_SECONDS) + 60);
+    let lives = |found: &Credentials| found.expires_at.time() > now && found.expires_at.time() <= latest;
+    let found = store.credentials(&hash(token)).await?.filter(lives);
+    let client = found.ok_or(NotAdmitted::Unauthenticated(BAD_TOKEN))?;
+    let scopes = client.scopes.parse::<Scopes>().map_err(|_| NotAdmitted::Unauthenticated(BAD_TOKEN))?;
 
     let standing = if client.organization != ours || ours.is_empty() {
         Standing::Practice
     } else if !client.staff.is_empty() {
-        Standing::Staff(member(&mut tx, &client.staff, roles).await?)
+        Standing::Staff(member(&client, roles)?)
     } else if client.speaks_for_staff {
         match acting {
-            Some(header) => Standing::Staff(acting_member(&mut tx, header, roles).await?),
+            Some(header) => Standing::Staff(acting_member(&mut store.read().await?, header, roles).await?),
             None => {
                 return Err(NotAdmitted::Forbidden(
                     "This client speaks for staff: name the acting person in NHSD-Requesting-Practitioner, as base64 of \
@@ -69,16 +70,16 @@ pub async fn admit(
     } else {
         Standing::Service
     };
-    Ok(Caller { client_id: client.id, organization: client.organization, scopes, standing })
+    Ok(Caller { client_id: client.client, organization: client.organization, scopes, standing })
 }
 
 /// The member of staff a client is.
-async fn member(tx: &mut Tx, reference: &str, roles: &RoleMap) -> Result<StaffMember, NotAdmitted> {
-    let id = reference.strip_prefix("PractitionerRole/").unwrap_or(reference);
-    let role = tx.directory_resource("PractitionerRole", id).await?.filter(is_active);
+fn member(client: &Credentials, roles: &RoleMap) -> Result<StaffMember, NotAdmitted> {
+    let role = client.role()?.filter(is_active);
     role.map(|role| as_member(&role, roles)).ok_or_else(|| {
         NotAdmitted::Forbidden(format!(
-            "{reference}, whom this client acts as, is not in the directory or not active. Load it."
+            "{}, whom this client acts as, is not in the directory or not active. Load it.",
+            client.staff
         ))
     })
 }

@@ -36,11 +36,20 @@ pub struct Config {
 }
 
 /// `[database]`: where everything is kept.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Database {
     /// `sqlite:FILE` or `postgres://USER:PASSWORD@HOST/NAME`. Default `sqlite:livewell.db`, in the current folder.
     pub url: DatabaseUrl,
+    /// Connections this instance holds to PostgreSQL at most. Default 24: three instances leave room in the 100 that a
+    /// server allows by itself. On SQLite at most eight are for reading.
+    pub connections: u32,
+}
+
+impl Default for Database {
+    fn default() -> Database {
+        Database { url: DatabaseUrl::default(), connections: 24 }
+    }
 }
 
 /// `[http]`: the front door.

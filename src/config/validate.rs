@@ -16,6 +16,7 @@ impl Config {
         {
             wrong.push(ods_sentence("service.organization", code));
         }
+        range(&mut wrong, "database.connections", self.database.connections.into(), 1, 500);
         range(&mut wrong, "auth.token_seconds", self.auth.token_seconds, 1, 300);
         self.delivery.check(&mut wrong);
         for (code, practice) in &self.delivery.practice {
@@ -178,8 +179,10 @@ mod tests {
             ("postgres://lw@db/livewell", "postgres://lw@db/livewell"),
             ("sqlite:livewell.db?mode=rwc", "sqlite:livewell.db?mode=rwc"),
         ] {
-            let config =
-                Config { database: super::super::Database { url: DatabaseUrl(url.into()) }, ..Config::default() };
+            let config = Config {
+                database: super::super::Database { url: DatabaseUrl(url.into()), ..Default::default() },
+                ..Config::default()
+            };
             let debug = format!("{config:?}");
             assert!(debug.contains(shown) && !debug.contains("ter2"), "{debug}");
         }

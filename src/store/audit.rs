@@ -1,6 +1,6 @@
 //! The audit trail: rows that commit with the change, or before a disclosure leaves.
 
-use super::sql::Query;
+use super::sql::{Bind, Query};
 use super::{At, Store, StoreError, Tx};
 
 /// Who did what to what, when, and how it ended.
@@ -25,44 +25,42 @@ pub struct AuditRow {
 }
 
 /// Rows one insert statement takes at most.
-const ROWS_AT_ONCE: usize = 64;
+pub(super) const ROWS_AT_ONCE: usize = 64;
 
-/// The statements that write these rows.
-pub(super) fn inserts(rows: &[AuditRow]) -> impl Iterator<Item = Query> {
-    rows.chunks(ROWS_AT_ONCE).map(|some| {
-        let mut query = Query::new(
-            "insert into audit (id, at, client, organization, actor, interaction, target, person, request_id, \
-             outcome) values ",
-        );
-        query.bind_rows(some.iter().map(|a| {
-            vec![
-                a.id.as_str().into(),
-                a.at.into(),
-                a.client.as_str().into(),
-                a.organization.as_str().into(),
-                a.actor.as_str().into(),
-                a.interaction.as_str().into(),
-                a.target.as_str().into(),
-                a.person.as_str().into(),
-                a.request_id.as_str().into(),
-                a.outcome.as_str().into(),
-            ]
-        }));
-        query
-    })
+const INSERT: &str =
+    "insert into audit (id, at, client, organization, actor, interaction, target, person, request_id, outcome) values ";
+
+impl AuditRow {
+    fn values(&self) -> Vec<Bind> {
+        vec![
+            self.id.as_str().into(),
+            self.at.into(),
+            self.client.as_str().into(),
+            self.organization.as_str().into(),
+            self.actor.as_str().into(),
+            self.interaction.as_str().into(),
+            self.target.as_str().into(),
+            self.person.as_str().into(),
+            self.request_id.as_str().into(),
+            self.outcome.as_str().into(),
+        ]
+    }
+}
+
+/// The statement that writes these rows, [`ROWS_AT_ONCE`] at most.
+pub(super) fn insert(rows: &[AuditRow]) -> Query {
+    let mut query = Query::new(INSERT);
+    query.bind_rows(rows.iter().map(AuditRow::values));
+    query
 }
 
 impl Store {
     /// Writes the audit row of a disclosure, which may leave once this returns: the row is durable then.
-    /// On SQLite all that wait are written together, with the next commit.
+    /// All that wait are written together: on SQLite with the next commit, on PostgreSQL in one statement.
     pub async fn disclose(&self, row: AuditRow) -> Result<(), StoreError> {
         match self {
-            Store::Sqlite(sqlite) => sqlite.disclose(row).await,
-            Store::Postgres(_) => {
-                let mut tx = self.write().await?;
-                tx.insert_audit(&[row]).await?;
-                tx.commit().await
-            }
+            Store::Sqlite(sqlite) => sqlite.disclosures.ask(row).await,
+            Store::Postgres(postgres) => postgres.disclosures.ask(row).await,
         }
     }
 }
@@ -70,8 +68,8 @@ impl Store {
 impl Tx {
     /// Writes audit rows.
     pub async fn insert_audit(&mut self, rows: &[AuditRow]) -> Result<(), StoreError> {
-        for query in inserts(rows) {
-            self.run(query).await?;
+        for some in rows.chunks(ROWS_AT_ONCE) {
+            self.put_off(INSERT, some.iter().map(AuditRow::values), "").await?;
         }
         Ok(())
     }

@@ -108,11 +108,6 @@ impl Tx {
         Ok(())
     }
 
-    /// A token by its hash, expired or not.
-    pub async fn token(&mut self, hash: &str) -> Result<Option<TokenRow>, StoreError> {
-        sql!(self, fetch_optional, "select hash, client, scopes, expires_at from access_token where hash = $1", hash)
-    }
-
     /// Forgets tokens and used assertions that expired before `before`.
     pub async fn forget_expired_credentials(&mut self, before: At) -> Result<(), StoreError> {
         sql!(self, execute, "delete from access_token where expires_at < $1", before)?;

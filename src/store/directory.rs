@@ -38,25 +38,29 @@ impl Tx {
 
     /// A practice and the locality its affiliation with Live Well gives it.
     pub async fn practice(&mut self, ods: &str) -> Result<Option<Practice>, StoreError> {
-        let Some(organization) = self.directory_organization(ods).await? else { return Ok(None) };
-        let id = organization.id().unwrap_or_default().to_owned();
-        let affiliation: Option<Stored> = sql!(
+        // The affiliation in the same statement: a referral asks for this before it can be stored.
+        let found: Option<(String, Option<String>)> = sql!(
             self,
             fetch_optional,
-            "select r.kind, r.id, r.version, r.updated_at, r.deleted, r.sender, r.person, r.referral, r.body \
-             from lookup l join resource r on r.kind = 'OrganizationAffiliation' and r.id = l.id \
-             where l.kind = 'OrganizationAffiliation' and l.param = 'participating-organization' and l.value = $1 \
+            "select r.id, (select a.body from lookup m join resource a on a.kind = 'OrganizationAffiliation' \
+             and a.id = m.id where m.kind = 'OrganizationAffiliation' and m.param = 'participating-organization' \
+             and m.value = 'Organization/' || r.id and m.system = '' and a.sender = '' and not a.deleted \
+             order by m.id limit 1) \
+             from lookup l join resource r on r.kind = 'Organization' and r.id = l.id \
+             where l.kind = 'Organization' and l.param = 'identifier' and l.value = $1 and l.system = $2 \
              and r.sender = '' and not r.deleted order by l.id limit 1",
-            format!("Organization/{id}")
+            ods,
+            ODS
         )?;
-        let affiliation = affiliation.map(|stored| stored.resource()).transpose()?;
+        let Some((organization, affiliation)) = found else { return Ok(None) };
+        let affiliation = affiliation.map(|body| read("OrganizationAffiliation", "", &body)).transpose()?;
         let locality = affiliation
             .as_ref()
             .and_then(|a| a.text("location.reference"))
             .and_then(|reference| reference.strip_prefix("Location/"))
             .unwrap_or_default()
             .to_owned();
-        Ok(Some(Practice { ods: ods.to_owned(), organization: id, locality, affiliated: affiliation.is_some() }))
+        Ok(Some(Practice { ods: ods.to_owned(), organization, locality, affiliated: affiliation.is_some() }))
     }
 
     /// A directory resource: one without a sender.
@@ -88,9 +92,13 @@ impl Tx {
 impl Stored {
     /// The resource with the id and meta of this version.
     pub fn resource(&self) -> Result<Resource, StoreError> {
-        let corrupt =
-            |why: String| StoreError::Corrupt { table: "resource", id: format!("{}/{}", self.kind, self.id), why };
-        let value = serde_json::from_str(&self.body).map_err(|error| corrupt(error.to_string()))?;
-        Resource::from_value(value).map_err(|_| corrupt("it has no resourceType".to_owned()))
+        read(&self.kind, &self.id, &self.body)
     }
+}
+
+/// A stored body as the resource it is.
+pub(super) fn read(kind: &str, id: &str, body: &str) -> Result<Resource, StoreError> {
+    let corrupt = |why: String| StoreError::Corrupt { table: "resource", id: format!("{kind}/{id}"), why };
+    let value = serde_json::from_str(body).map_err(|error| corrupt(error.to_string()))?;
+    Resource::from_value(value).map_err(|_| corrupt("it has no resourceType".to_owned()))
 }

@@ -51,7 +51,8 @@ fn columns(row: &IndexRow) -> (usize, Vec<Bind>) {
 }
 
 impl Tx {
-    /// Adds index rows: kind, id and row of each. What is there already stays.
+    /// Adds index rows: kind, id and row of each. What is there already stays. Put off until the next statement, or the
+    /// commit.
     pub async fn add_index(&mut self, rows: &[(&str, &str, IndexRow)]) -> Result<(), StoreError> {
         let mut by_table: [Vec<Vec<Bind>>; 4] = Default::default();
         for (kind, id, row) in rows {
@@ -63,9 +64,7 @@ impl Tx {
         }
         for ((insert, _), of_table) in TABLES.into_iter().zip(by_table) {
             for some in of_table.chunks(ROWS_AT_ONCE) {
-                let mut query = Query::new(insert);
-                query.bind_rows(some.iter().cloned()).push(" on conflict do nothing");
-                self.run(query).await?;
+                self.put_off(insert, some.iter().cloned(), " on conflict do nothing").await?;
             }
         }
         Ok(())

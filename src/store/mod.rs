@@ -5,7 +5,9 @@
 
 mod at;
 mod error;
+mod gathered;
 mod postgres;
+mod readers;
 mod settings;
 mod sqlite;
 #[macro_use]
@@ -13,6 +15,7 @@ mod sql;
 
 mod audit;
 mod clients;
+mod credentials;
 mod criteria;
 #[macro_use]
 mod deliveries;
@@ -33,7 +36,11 @@ mod search;
 mod submissions;
 mod subscriptions;
 mod tasks;
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+mod upgrades;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use sqlx::migrate::Migrator;
@@ -41,6 +48,7 @@ use sqlx::migrate::Migrator;
 pub use at::At;
 pub use audit::AuditRow;
 pub use clients::{ClientRow, TokenRow};
+pub use credentials::Credentials;
 pub use deliveries::{AttemptRow, DeliveryItem, DeliveryRow, Leased, NewDelivery, PracticeCopyRow};
 pub use delivery_lists::{DeliveryFilter, Depth};
 pub use destinations::DestinationRow;
@@ -64,29 +72,35 @@ static MIGRATIONS: Migrator = sqlx_macros::migrate!("src/store/migrations");
 #[derive(Clone)]
 pub enum Store {
     Sqlite(Arc<sqlite::Sqlite>),
-    Postgres(sqlx::PgPool),
+    Postgres(Arc<postgres::Postgres>),
 }
 
 /// One transaction. Dropped without [`Tx::commit`], it leaves nothing behind.
 pub struct Tx {
     pub(crate) conn: Conn,
     failed: bool,
+    /// Inserts that are written with the next statement.
+    later: sql::Query,
+    /// The sender of each referral that was met, by its id.
+    senders: HashMap<String, String>,
     /// What was run, for the test that looks at query plans.
     #[cfg(test)]
     ran: Vec<String>,
 }
 
 pub(crate) enum Conn {
-    SqliteRead(sqlx::Transaction<'static, sqlx::Sqlite>),
+    SqliteRead(readers::Reading),
     SqliteWrite(sqlite::Unit),
     Postgres(sqlx::Transaction<'static, sqlx::Postgres>),
+    /// Outside a transaction.
+    PostgresLook(sqlx::pool::PoolConnection<sqlx::Postgres>),
 }
 
 impl Store {
     /// Opens the database a URL names: `sqlite:FILE`, or `postgres://...`. An SQLite file is made where there is none.
     pub async fn open(settings: &DatabaseSettings) -> Result<Store, StoreError> {
         if settings.url.starts_with("postgres:") || settings.url.starts_with("postgresql:") {
-            Ok(Store::Postgres(postgres::open(settings)?))
+            Ok(Store::Postgres(postgres::Postgres::open(settings)?))
         } else {
             Ok(Store::Sqlite(sqlite::Sqlite::open(settings).await?))
         }
@@ -96,7 +110,7 @@ impl Store {
     pub async fn migrate(&self) -> Result<(), StoreError> {
         match self {
             Store::Sqlite(sqlite) => sqlite.migrate(&MIGRATIONS).await,
-            Store::Postgres(pool) => postgres::migrate(pool, &MIGRATIONS).await,
+            Store::Postgres(postgres) => postgres.migrate(&MIGRATIONS).await,
         }
     }
 
@@ -124,17 +138,27 @@ impl Store {
     pub async fn check_settings(&self) -> Result<(), StoreError> {
         match self {
             Store::Sqlite(sqlite) => sqlite.check_settings().await,
-            Store::Postgres(pool) => postgres::check_settings(pool).await,
+            Store::Postgres(postgres) => postgres.check_settings().await,
         }
     }
 
     /// A transaction that only reads: one snapshot, never in the way of a writer.
     pub async fn read(&self) -> Result<Tx, StoreError> {
         let conn = match self {
-            Store::Sqlite(sqlite) => Conn::SqliteRead(sqlite.read().await?),
-            Store::Postgres(pool) => {
-                Conn::Postgres(postgres::begin(pool, "begin isolation level repeatable read read only").await?)
+            Store::Sqlite(sqlite) => Conn::SqliteRead(sqlite.readers.begin().await?),
+            Store::Postgres(postgres) => {
+                Conn::Postgres(postgres.begin("begin isolation level repeatable read read only").await?)
             }
+        };
+        Ok(Tx::on(conn))
+    }
+
+    /// For a single statement that reads: a snapshot of its own, and none of what beginning and ending one costs.
+    /// Two statements may see different states.
+    pub async fn look(&self) -> Result<Tx, StoreError> {
+        let conn = match self {
+            Store::Sqlite(sqlite) => Conn::SqliteRead(sqlite.readers.one().await?),
+            Store::Postgres(postgres) => Conn::PostgresLook(postgres.pool.acquire().await?),
         };
         Ok(Tx::on(conn))
     }
@@ -143,7 +167,7 @@ impl Store {
     pub async fn write(&self) -> Result<Tx, StoreError> {
         let conn = match self {
             Store::Sqlite(sqlite) => Conn::SqliteWrite(sqlite::Unit::begin(sqlite).await?),
-            Store::Postgres(pool) => Conn::Postgres(postgres::begin(pool, "begin").await?),
+            Store::Postgres(postgres) => Conn::Postgres(postgres.begin("begin").await?),
         };
         Ok(Tx::on(conn))
     }
@@ -154,33 +178,51 @@ impl Tx {
         Tx {
             conn,
             failed: false,
+            later: sql::Query::default(),
+            senders: HashMap::new(),
             #[cfg(test)]
             ran: Vec::new(),
         }
     }
 
-    /// Told of each statement before it runs.
-    pub(crate) fn running(&mut self, _text: &str) {
+    /// Before each statement: what was put off is written first, so that the statement sees it.
+    pub(crate) async fn about_to_run(&mut self, text: &str) -> Result<(), StoreError> {
         #[cfg(test)]
-        self.ran.push(_text.to_owned());
+        self.ran.push(text.to_owned());
+        self.write_later().await?;
+        if let Conn::SqliteWrite(unit) = &mut self.conn
+            && !text.starts_with("select")
+        {
+            let marked = unit.before_changes().await;
+            self.note(marked)?;
+        }
+        Ok(())
     }
 
     /// Makes everything done in this transaction durable. After a failed statement it refuses, on both databases
     /// alike: PostgreSQL would answer such a commit with success and keep nothing.
-    pub async fn commit(self) -> Result<(), StoreError> {
+    pub async fn commit(mut self) -> Result<(), StoreError> {
         if self.failed {
             return Err(StoreError::Aborted);
         }
         match self.conn {
-            Conn::SqliteRead(tx) => Ok(tx.commit().await?),
-            Conn::SqliteWrite(unit) => unit.commit().await,
-            Conn::Postgres(tx) => Ok(tx.commit().await?),
+            Conn::SqliteWrite(unit) => unit.commit(self.later).await,
+            _ => {
+                self.write_later().await?;
+                match self.conn {
+                    Conn::Postgres(tx) => Ok(tx.commit().await?),
+                    _ => Ok(()),
+                }
+            }
         }
     }
 
     /// Holds a name until this transaction ends; another that wants it waits. For what no version and no unique key
     /// guards. On SQLite a writer is alone anyway.
     pub async fn hold(&mut self, name: &str) -> Result<(), StoreError> {
+        if matches!(self.conn, Conn::Postgres(_)) {
+            self.write_later().await?;
+        }
         if let Conn::Postgres(c) = &mut self.conn {
             let held =
                 sqlx::query("select pg_advisory_xact_lock(hashtextextended($1, 0))").bind(name).execute(&mut **c).await;
@@ -203,6 +245,9 @@ impl Tx {
     pub(crate) fn note<T>(&mut self, result: Result<T, sqlx::Error>) -> Result<T, StoreError> {
         result.map_err(|error| {
             self.failed = true;
+            if let Conn::SqliteRead(reading) = &mut self.conn {
+                reading.not_to_be_used_again();
+            }
             StoreError::from(error)
         })
     }

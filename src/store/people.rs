@@ -1,5 +1,6 @@
 //! People: one row for each person Live Well works with.
 
+use super::sql::Bind;
 use super::{StoreError, Tx};
 
 /// A person; `id` is the id of our Patient.
@@ -38,20 +39,18 @@ impl Tx {
         )
     }
 
-    /// A new person. [`StoreError::Conflict`] when the NHS number is taken.
+    /// A new person. Put off: [`StoreError::Conflict`] comes with the commit when the NHS number is taken.
     pub async fn insert_person(&mut self, person: &PersonRow) -> Result<(), StoreError> {
-        sql!(
-            self,
-            execute,
-            "insert into person (id, nhs_number, birth_date, family, practice, locality) values ($1, $2, $3, $4, $5, $6)",
-            &person.id,
-            &person.nhs_number,
-            &person.birth_date,
-            &person.family,
-            &person.practice,
-            &person.locality
-        )?;
-        Ok(())
+        let row = vec![
+            person.id.as_str().into(),
+            Bind::Nullable(person.nhs_number.clone()),
+            person.birth_date.as_str().into(),
+            person.family.as_str().into(),
+            person.practice.as_str().into(),
+            person.locality.as_str().into(),
+        ];
+        let insert = "insert into person (id, nhs_number, birth_date, family, practice, locality) values ";
+        self.put_off(insert, [row], "").await
     }
 
     /// Changes what is known of a person.

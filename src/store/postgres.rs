@@ -4,13 +4,17 @@
 //! neither can see the other; whoever loses a race is told so ([`StoreError::is_race`]) and does the whole act again.
 
 use std::str::FromStr;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use sqlx::migrate::{Migration, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgPool, Postgres, SqlSafeStr, Transaction};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgPool, SqlSafeStr, Transaction};
+use tokio::sync::Notify;
 
-use super::{DatabaseSettings, StoreError};
+use super::credentials::{self, Credentials, Weakly};
+use super::gathered::{Gathered, until_told};
+use super::{AuditRow, DatabaseSettings, StoreError, audit};
 
 /// The first release that is tried with this service.
 const OLDEST_VERSION: i32 = 15;
@@ -18,8 +22,66 @@ const OLDEST_VERSION: i32 = 15;
 /// How long a request waits for a connection before its caller is told to come back.
 const TURN: Duration = Duration::from_secs(5);
 
-/// A pool. Connects when it is first used: [`check_settings`] says whether it can.
-pub(super) fn open(settings: &DatabaseSettings) -> Result<PgPool, StoreError> {
+/// How long a connection may have stood idle before it is asked, when it is taken, whether it still lives. One that was
+/// used a moment ago is not: that would be a round trip for every transaction.
+const IDLE: Duration = Duration::from_millis(500);
+
+/// An open PostgreSQL database.
+pub struct Postgres {
+    pub(super) pool: PgPool,
+    /// Audit rows of disclosures.
+    pub(super) disclosures: Gathered<AuditRow, ()>,
+    /// Hashes of tokens.
+    pub(super) credentials: Gathered<String, Option<Credentials>>,
+}
+
+impl Postgres {
+    /// Connects when it is first used: [`Postgres::check_settings`] says whether it can.
+    pub(super) fn open(settings: &DatabaseSettings) -> Result<Arc<Postgres>, StoreError> {
+        let (disclosed, asked) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let postgres = Arc::new(Postgres {
+            pool: pool(settings)?,
+            disclosures: Gathered::told(Arc::clone(&disclosed)),
+            credentials: Gathered::told(Arc::clone(&asked)),
+        });
+        tokio::spawn(write_disclosures(Arc::downgrade(&postgres), disclosed));
+        tokio::spawn(credentials::answer(Weakly::Postgres(Arc::downgrade(&postgres)), asked));
+        Ok(postgres)
+    }
+
+    /// Connects once, outside the pool, so that what is wrong is said at once and in words.
+    pub(super) async fn check_settings(&self) -> Result<(), StoreError> {
+        let mut connection = PgConnection::connect_with(&self.pool.connect_options()).await?;
+        durable(&mut connection).await?;
+        connection.close().await?;
+        Ok(())
+    }
+
+    /// Begins a transaction. In a task of its own, because a connection whose `begin` is dropped half way goes back to
+    /// the pool inside an open transaction (transact-rs/sqlx 4385).
+    pub(super) async fn begin(
+        &self,
+        statement: &'static str,
+    ) -> Result<Transaction<'static, sqlx::Postgres>, StoreError> {
+        let pool = self.pool.clone();
+        let begun = tokio::spawn(async move { pool.begin_with(statement).await }).await;
+        Ok(begun.map_err(|_| StoreError::Unavailable(None))??)
+    }
+
+    /// Brings the schema up to date. Several that start at once take turns, which may take longer than a request may.
+    pub(super) async fn migrate(&self, migrations: &Migrator) -> Result<(), StoreError> {
+        let options =
+            self.pool.connect_options().as_ref().clone().options([("statement_timeout", "0"), ("lock_timeout", "0")]);
+        let mut connection = PgConnection::connect_with(&options).await?;
+        let ours = Migrator::with_migrations(migrations.iter().map(by_bytes).collect());
+        let done = ours.run_direct(None, &mut connection, false).await;
+        // Ends the session and with it the lock that migrating takes, also when it failed.
+        connection.close().await?;
+        Ok(done?)
+    }
+}
+
+fn pool(settings: &DatabaseSettings) -> Result<PgPool, StoreError> {
     let options = PgConnectOptions::from_str(&settings.url)?
         .application_name("livewell")
         .statement_cache_capacity(256)
@@ -35,17 +97,45 @@ pub(super) fn open(settings: &DatabaseSettings) -> Result<PgPool, StoreError> {
         .max_connections(settings.connections.max(1))
         .acquire_timeout(TURN)
         .max_lifetime(Duration::from_secs(30 * 60))
+        .test_before_acquire(false)
+        .before_acquire(|connection, standing| {
+            Box::pin(async move {
+                if standing.idle_for > IDLE {
+                    connection.ping().await?;
+                }
+                Ok(true)
+            })
+        })
         // Settings can change while the service runs: no connection without them is ever used.
         .after_connect(|connection, _| Box::pin(async move { durable(connection).await.map_err(not_durable) }))
         .connect_lazy_with(options))
 }
 
-/// Connects once, outside the pool, so that what is wrong is said at once and in words.
-pub(super) async fn check_settings(pool: &PgPool) -> Result<(), StoreError> {
-    let mut connection = PgConnection::connect_with(&pool.connect_options()).await?;
-    durable(&mut connection).await?;
-    connection.close().await?;
-    Ok(())
+/// Writes the audit rows of disclosures, all that wait in one durable statement, until the database is closed.
+async fn write_disclosures(database: Weak<Postgres>, come: Arc<Notify>) {
+    loop {
+        until_told(&come).await;
+        let Some(postgres) = database.upgrade() else { return };
+        let (rows, waiting) = postgres.disclosures.take();
+        let mut waiting = waiting.into_iter();
+        for some in rows.chunks(audit::ROWS_AT_ONCE) {
+            let written = postgres.write_audit(some).await;
+            if let Err(error) = &written {
+                tracing::error!(error = %error, "audit rows could not be written; what they allow is not disclosed");
+            }
+            for one in waiting.by_ref().take(some.len()) {
+                let _ = one.send(if written.is_ok() { Ok(()) } else { Err(StoreError::Unavailable(None)) });
+            }
+        }
+    }
+}
+
+impl Postgres {
+    /// In one statement, which is a transaction by itself.
+    async fn write_audit(&self, rows: &[AuditRow]) -> Result<(), StoreError> {
+        let mut connection = self.pool.acquire().await?;
+        Ok(audit::insert(rows).run_on_postgres(&mut connection).await?)
+    }
 }
 
 fn not_durable(error: StoreError) -> sqlx::Error {
@@ -85,28 +175,6 @@ async fn durable(connection: &mut PgConnection) -> Result<(), StoreError> {
 
 fn wrong(text: String) -> StoreError {
     StoreError::Settings(format!("PostgreSQL: {text}"))
-}
-
-/// Begins a transaction. In a task of its own, because a connection whose `begin` is dropped half way goes back to the
-/// pool inside an open transaction (transact-rs/sqlx 4385).
-pub(super) async fn begin(
-    pool: &PgPool,
-    statement: &'static str,
-) -> Result<Transaction<'static, Postgres>, StoreError> {
-    let pool = pool.clone();
-    let begun = tokio::spawn(async move { pool.begin_with(statement).await }).await;
-    Ok(begun.map_err(|_| StoreError::Unavailable(None))??)
-}
-
-/// Brings the schema up to date. Several that start at once take turns, which may take longer than a request may.
-pub(super) async fn migrate(pool: &PgPool, migrations: &Migrator) -> Result<(), StoreError> {
-    let options = pool.connect_options().as_ref().clone().options([("statement_timeout", "0"), ("lock_timeout", "0")]);
-    let mut connection = PgConnection::connect_with(&options).await?;
-    let ours = Migrator::with_migrations(migrations.iter().map(by_bytes).collect());
-    let done = ours.run_direct(None, &mut connection, false).await;
-    // Ends the session and with it the lock that migrating takes, also when it failed.
-    connection.close().await?;
-    Ok(done?)
 }
 
 /// The migration with text ordered and compared by its bytes, as SQLite does: ranges of names, pages by id and unique

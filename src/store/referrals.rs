@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use super::sql::Query;
 use super::{At, StoreError, Tx};
 
 /// A ServiceRequest that is a referral to us.
@@ -46,13 +45,17 @@ pub struct EpisodeRow {
 impl Tx {
     /// The referral that is this ServiceRequest.
     pub async fn referral(&mut self, id: &str) -> Result<Option<ReferralRow>, StoreError> {
-        sql!(
+        let found: Option<ReferralRow> = sql!(
             self,
             fetch_optional,
             "select id, reference, sender, digest, submission, person, practice, locality, episode, care_plan, state, \
              outcome, received_at, since from referral where id = $1",
             id
-        )
+        )?;
+        if let Some(found) = &found {
+            self.senders.insert(found.id.clone(), found.sender.clone());
+        }
+        Ok(found)
     }
 
     /// A person's referrals, newest first.
@@ -88,33 +91,33 @@ impl Tx {
         Ok(None)
     }
 
-    /// A new referral with its business identifiers. [`StoreError::Conflict`] when someone sent it meanwhile.
+    /// A new referral with its business identifiers. Put off: [`StoreError::Conflict`] comes with the commit when someone
+    /// sent it meanwhile, or its reference is taken.
     pub async fn insert_referral(
         &mut self,
         referral: &ReferralRow,
         identifiers: &[(String, String)],
     ) -> Result<(), StoreError> {
-        sql!(
-            self,
-            execute,
-            "insert into referral (id, reference, sender, digest, submission, person, practice, locality, episode, \
-             care_plan, state, outcome, received_at, since) \
-             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
-            &referral.id,
-            &referral.reference,
-            &referral.sender,
-            &referral.digest,
-            &referral.submission,
-            &referral.person,
-            &referral.practice,
-            &referral.locality,
-            &referral.episode,
-            &referral.care_plan,
-            &referral.state,
-            &referral.outcome,
-            referral.received_at,
-            referral.since
-        )?;
+        self.senders.insert(referral.id.clone(), referral.sender.clone());
+        let row = vec![
+            referral.id.as_str().into(),
+            referral.reference.as_str().into(),
+            referral.sender.as_str().into(),
+            referral.digest.as_str().into(),
+            referral.submission.as_str().into(),
+            referral.person.as_str().into(),
+            referral.practice.as_str().into(),
+            referral.locality.as_str().into(),
+            referral.episode.as_str().into(),
+            referral.care_plan.as_str().into(),
+            referral.state.as_str().into(),
+            referral.outcome.as_str().into(),
+            referral.received_at.into(),
+            referral.since.into(),
+        ];
+        let insert = "insert into referral (id, reference, sender, digest, submission, person, practice, locality, \
+                      episode, care_plan, state, outcome, received_at, since) values ";
+        self.put_off(insert, [row], "").await?;
         // A taken one must fail: two that send the same referral at once would otherwise both have sent it first.
         self.add_identifiers(&referral.sender, &referral.id, identifiers, "").await
     }
@@ -140,13 +143,11 @@ impl Tx {
         if distinct.is_empty() {
             return Ok(());
         }
-        let mut query = Query::new("insert into referral_identifier (sender, system, value, referral) values ");
-        query.bind_rows(distinct.into_iter().map(|(system, value)| {
-            vec![sender.into(), system.as_str().into(), value.as_str().into(), referral.into()]
-        }));
-        query.push(otherwise);
-        self.run(query).await?;
-        Ok(())
+        let rows = distinct
+            .into_iter()
+            .map(|(system, value)| vec![sender.into(), system.as_str().into(), value.as_str().into(), referral.into()]);
+        let insert = "insert into referral_identifier (sender, system, value, referral) values ";
+        self.put_off(insert, rows, otherwise).await
     }
 
     /// Moves a referral on.
@@ -171,13 +172,6 @@ impl Tx {
         Ok(())
     }
 
-    /// Whether a human-readable reference is in use.
-    pub async fn reference_is_taken(&mut self, reference: &str) -> Result<bool, StoreError> {
-        let found: (bool,) =
-            sql!(self, fetch_one, "select exists (select 1 from referral where reference = $1)", reference)?;
-        Ok(found.0)
-    }
-
     /// The person's open spell.
     pub async fn open_episode(&mut self, person: &str) -> Result<Option<EpisodeRow>, StoreError> {
         sql!(
@@ -188,18 +182,15 @@ impl Tx {
         )
     }
 
-    /// A new spell.
+    /// A new spell. Put off: [`StoreError::Conflict`] comes with the commit when the person has an open one.
     pub async fn insert_episode(&mut self, episode: &EpisodeRow) -> Result<(), StoreError> {
-        sql!(
-            self,
-            execute,
-            "insert into episode (id, person, open, started_at) values ($1, $2, $3, $4)",
-            &episode.id,
-            &episode.person,
-            episode.open,
-            episode.started_at
-        )?;
-        Ok(())
+        let row = vec![
+            episode.id.as_str().into(),
+            episode.person.as_str().into(),
+            episode.open.into(),
+            episode.started_at.into(),
+        ];
+        self.put_off("insert into episode (id, person, open, started_at) values ", [row], "").await
     }
 
     /// Ends a spell.

@@ -125,15 +125,13 @@ impl Tx {
         )
     }
 
-    /// Stores new resources. [`StoreError::Conflict`] when one exists already.
+    /// Stores new resources. Put off: [`StoreError::Conflict`] comes with the commit when one exists already.
     pub async fn insert_resources(&mut self, new: &[Stored]) -> Result<(), StoreError> {
         for some in new.chunks(ROWS_AT_ONCE) {
-            let mut query = Query::new(
-                "insert into resource (kind, id, version, updated_at, deleted, sender, person, referral, body, indexed) \
-                 values ",
-            );
-            query.bind_rows(some.iter().map(|r| {
+            let organizations = self.organizations(some).await?;
+            let rows = some.iter().zip(organizations).map(|(r, organization)| {
                 vec![
+                    organization.into(),
                     r.kind.as_str().into(),
                     r.id.as_str().into(),
                     r.version.into(),
@@ -145,10 +143,22 @@ impl Tx {
                     r.body.as_str().into(),
                     indexed(r.version).into(),
                 ]
-            }));
-            self.run(query).await?;
+            });
+            let insert = "insert into resource (organization, kind, id, version, updated_at, deleted, sender, person, \
+                          referral, body, indexed) values ";
+            self.put_off(insert, rows, "").await?;
         }
         Ok(())
+    }
+
+    /// Whose referral each came of, else who sent it: what resources are partitioned by.
+    async fn organizations(&mut self, new: &[Stored]) -> Result<Vec<String>, StoreError> {
+        for of in new.iter().filter(|r| !r.referral.is_empty()) {
+            if !self.senders.contains_key(&of.referral) {
+                self.referral(&of.referral).await?;
+            }
+        }
+        Ok(new.iter().map(|r| self.senders.get(&r.referral).unwrap_or(&r.sender).clone()).collect())
     }
 
     /// Replaces version `new.version - 1`, which is kept as history. False when that is no longer the current one. Where
@@ -158,8 +168,8 @@ impl Tx {
         sql!(
             self,
             execute,
-            "insert into resource_history (kind, id, version, updated_at, deleted, body) \
-             select kind, id, version, updated_at, deleted, body from resource \
+            "insert into resource_history (organization, kind, id, version, updated_at, deleted, body) \
+             select organization, kind, id, version, updated_at, deleted, body from resource \
              where kind = $1 and id = $2 and version = $3",
             &new.kind,
             &new.id,

@@ -8,12 +8,12 @@ use serde::Deserialize;
 pub struct DatabaseSettings {
     /// `sqlite:FILE`, or `postgres://user:password@host/database`.
     pub url: String,
-    /// Connections for reading (SQLite) or in all (PostgreSQL).
+    /// Connections for reading (SQLite, where eight are the most) or in all (PostgreSQL).
     pub connections: u32,
 }
 
 impl Default for DatabaseSettings {
     fn default() -> DatabaseSettings {
-        DatabaseSettings { url: "sqlite:livewell.db".to_owned(), connections: 8 }
+        DatabaseSettings { url: "sqlite:livewell.db".to_owned(), connections: 24 }
     }
 }

@@ -5,16 +5,18 @@
 //! pays one fsync, and thirty-two pay about one between them. Audit rows of disclosures ride along.
 
 use std::str::FromStr;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use sqlx::migrate::Migrator;
-use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
-};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{ConnectOptions, Connection};
 use tokio::sync::{Mutex, Notify, OwnedMutexGuard, oneshot};
 
+use super::credentials::{self, Credentials, Weakly};
+use super::gathered::{Gathered, Waiting, until_told};
+use super::readers::Readers;
+use super::sql::Query;
 use super::{AuditRow, DatabaseSettings, StoreError, audit};
 
 /// The first version without the WAL-reset bug, which can lose committed writes.
@@ -23,30 +25,19 @@ const OLDEST_VERSION: (u32, u32, u32) = (3, 51, 3);
 /// How long a writer waits for its turn before the caller is told to come back.
 const TURN: Duration = Duration::from_secs(10);
 
+/// Each has a thread and two megabytes of pages: more help nobody.
+const MOST_READERS: u32 = 8;
+
 /// An open SQLite database.
 pub struct Sqlite {
     writer: Arc<Mutex<Writer>>,
-    disclosures: Arc<Disclosures>,
+    /// Audit rows of disclosures, which the committer writes: none of them takes a turn at the writer.
+    pub(super) disclosures: Gathered<AuditRow, ()>,
+    /// Hashes of tokens.
+    pub(super) credentials: Gathered<String, Option<Credentials>>,
+    /// The committer has something to do.
     done: Arc<Notify>,
-    readers: SqlitePool,
-}
-
-/// Who waits to hear that something is durable.
-type Waiting = oneshot::Sender<Result<(), StoreError>>;
-
-/// Audit rows of disclosures, which the committer writes: one statement for all that wait, and none of them takes a turn
-/// at the writer.
-#[derive(Default)]
-struct Disclosures(std::sync::Mutex<Vec<(AuditRow, Waiting)>>);
-
-impl Disclosures {
-    fn add(&self, row: AuditRow, waiting: Waiting) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push((row, waiting));
-    }
-
-    fn take(&self) -> (Vec<AuditRow>, Vec<Waiting>) {
-        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner)).into_iter().unzip()
-    }
+    pub(super) readers: Arc<Readers>,
 }
 
 struct Writer {
@@ -59,7 +50,7 @@ struct Writer {
     /// A unit was begun and neither released nor rolled back.
     unfinished: bool,
     /// Units released into the open transaction, waiting to hear that it is durable.
-    waiting: Vec<Waiting>,
+    waiting: Vec<Waiting<()>>,
 }
 
 impl Sqlite {
@@ -74,33 +65,20 @@ impl Sqlite {
             .statement_cache_capacity(256)
             .disable_statement_logging();
         let connection = options.connect().await?;
-        let readers = SqlitePoolOptions::new()
-            .max_connections(settings.connections.max(1))
-            .acquire_timeout(Duration::from_secs(5))
-            .connect_lazy_with(options.clone().create_if_missing(false).pragma("query_only", "ON"));
+        let readers = options.clone().create_if_missing(false).pragma("query_only", "ON");
         let writer =
             Writer { connection, options, open: false, beginning: false, unfinished: false, waiting: Vec::new() };
+        let (done, asked) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let sqlite = Arc::new(Sqlite {
             writer: Arc::new(Mutex::new(writer)),
-            disclosures: Arc::default(),
-            done: Arc::new(Notify::new()),
-            readers,
+            disclosures: Gathered::told(Arc::clone(&done)),
+            credentials: Gathered::told(Arc::clone(&asked)),
+            done,
+            readers: Readers::new(readers, settings.connections.min(MOST_READERS)),
         });
-        let (disclosures, done) = (Arc::clone(&sqlite.disclosures), Arc::clone(&sqlite.done));
-        tokio::spawn(commit_when_done(Arc::downgrade(&sqlite.writer), disclosures, done));
+        tokio::spawn(commit_when_done(Arc::downgrade(&sqlite), Arc::clone(&sqlite.done)));
+        tokio::spawn(credentials::answer(Weakly::Sqlite(Arc::downgrade(&sqlite)), asked));
         Ok(sqlite)
-    }
-
-    /// Returns once the row is durable.
-    pub(super) async fn disclose(&self, row: AuditRow) -> Result<(), StoreError> {
-        let (sender, durable) = oneshot::channel();
-        self.disclosures.add(row, sender);
-        self.done.notify_one();
-        durable.await.unwrap_or(Err(StoreError::Unavailable(None)))
-    }
-
-    pub(super) async fn read(&self) -> Result<sqlx::Transaction<'static, sqlx::Sqlite>, StoreError> {
-        Ok(self.readers.begin().await?)
     }
 
     pub(super) async fn migrate(&self, migrations: &Migrator) -> Result<(), StoreError> {
@@ -159,23 +137,42 @@ impl Unit {
     pub(super) async fn begin(sqlite: &Sqlite) -> Result<Unit, StoreError> {
         let turn = tokio::time::timeout(TURN, Arc::clone(&sqlite.writer).lock_owned()).await;
         let mut writer = turn.map_err(|_| StoreError::Unavailable(None))?;
-        writer.begin_unit().await?;
+        writer.begin().await?;
         Ok(Unit { writer: Some(writer), done: Arc::clone(&sqlite.done) })
     }
 
-    pub(super) fn connection(&mut self) -> &mut SqliteConnection {
-        &mut self.writer.as_mut().expect("a unit holds the writer until it is committed").connection
+    fn writer(&mut self) -> &mut Writer {
+        self.writer.as_mut().expect("a unit holds the writer until it is committed")
     }
 
-    /// Returns once the shared transaction is durable.
-    pub(super) async fn commit(mut self) -> Result<(), StoreError> {
-        let mut writer = self.writer.take().expect("a unit holds the writer until it is committed");
-        sqlx::query("release unit").execute(&mut writer.connection).await?;
+    pub(super) fn connection(&mut self) -> &mut SqliteConnection {
+        &mut self.writer().connection
+    }
+
+    /// Marks the place to come back to, before the first change.
+    pub(super) async fn before_changes(&mut self) -> Result<(), sqlx::Error> {
+        let writer = self.writer();
+        if !writer.unfinished {
+            // Set before: if this is cut off, the savepoint may be there all the same.
+            writer.unfinished = true;
+            sqlx::query("savepoint unit").execute(&mut writer.connection).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes `later` and returns once the shared transaction is durable. A unit that only read waits for nothing.
+    pub(super) async fn commit(mut self, later: Query) -> Result<(), StoreError> {
+        let writer = self.writer();
+        if !writer.unfinished && later.is_empty() {
+            return Ok(());
+        }
+        let begun = std::mem::replace(&mut writer.unfinished, true);
+        later.into_unit(begun).run_on(&mut writer.connection).await?;
         writer.unfinished = false;
         let (sender, durable) = oneshot::channel();
         writer.waiting.push(sender);
-        drop(writer);
-        self.done.notify_one();
+        // Lets the next one in, and the committer know.
+        drop(self);
         durable.await.unwrap_or(Err(StoreError::Unavailable(None)))
     }
 }
@@ -190,7 +187,8 @@ impl Drop for Unit {
 }
 
 impl Writer {
-    async fn begin_unit(&mut self) -> Result<(), StoreError> {
+    /// Begins the transaction that units share, where none is open.
+    async fn begin(&mut self) -> Result<(), StoreError> {
         self.roll_back_unfinished().await?;
         if !self.open {
             // Still set where whoever begins is cut off here: then nobody knows whether it is open.
@@ -203,33 +201,32 @@ impl Writer {
             }
             self.open = true;
         }
-        // Set before: if this is cut off, the savepoint may be there all the same.
-        self.unfinished = true;
-        sqlx::query("savepoint unit").execute(&mut self.connection).await?;
         Ok(())
     }
 
-    /// Writes the audit rows of disclosures into the open transaction, as a unit of their own.
-    async fn write_disclosures(&mut self, rows: Vec<AuditRow>, waiting: Vec<Waiting>) {
-        let written = async {
-            self.begin_unit().await?;
-            for query in audit::inserts(&rows) {
-                query.run_on(&mut self.connection).await?;
-            }
-            sqlx::query("release unit").execute(&mut self.connection).await?;
-            Ok(())
-        };
-        match written.await {
-            Ok(()) => {
-                self.unfinished = false;
-                self.waiting.extend(waiting);
-            }
-            Err(error) => {
-                let error: StoreError = error;
-                tracing::error!(error = %error, "audit rows could not be written; what they allow is not disclosed");
-                waiting.into_iter().for_each(|one| drop(one.send(Err(StoreError::Unavailable(None)))));
+    /// Writes the audit rows of disclosures into the open transaction. A statement that is refused leaves what went
+    /// before it as it was.
+    async fn write_disclosures(&mut self, rows: Vec<AuditRow>, waiting: Vec<Waiting<()>>) {
+        let mut waiting = waiting.into_iter();
+        for some in rows.chunks(audit::ROWS_AT_ONCE) {
+            let these = waiting.by_ref().take(some.len());
+            match self.write_audit(some).await {
+                Ok(()) => self.waiting.extend(these),
+                Err(error) => {
+                    tracing::error!(error = %error, "audit rows could not be written; what they allow is not disclosed");
+                    these.for_each(|one| drop(one.send(Err(StoreError::Unavailable(None)))));
+                    if !matches!(error, StoreError::Conflict) {
+                        // SQLite may have given the whole transaction up: nothing in it is taken for durable.
+                        self.give_up().await;
+                    }
+                }
             }
         }
+    }
+
+    async fn write_audit(&mut self, rows: &[AuditRow]) -> Result<(), StoreError> {
+        self.begin().await?;
+        Ok(audit::insert(rows).run_on(&mut self.connection).await?)
     }
 
     async fn roll_back_unfinished(&mut self) -> Result<(), StoreError> {
@@ -299,16 +296,13 @@ impl Writer {
 
 /// Commits for all who are done. Queueing for the writer like everyone else is what gathers them: whoever began to
 /// wait during the last commit comes first.
-async fn commit_when_done(writer: std::sync::Weak<Mutex<Writer>>, disclosures: Arc<Disclosures>, done: Arc<Notify>) {
+async fn commit_when_done(database: Weak<Sqlite>, done: Arc<Notify>) {
     loop {
-        // Looks up now and then, to end when the database is closed.
-        let _ = tokio::time::timeout(Duration::from_secs(5), done.notified()).await;
-        let Some(writer) = writer.upgrade() else { return };
-        let mut writer = writer.lock().await;
-        let (rows, waiting) = disclosures.take();
-        if !rows.is_empty() {
-            writer.write_disclosures(rows, waiting).await;
-        }
+        until_told(&done).await;
+        let Some(sqlite) = database.upgrade() else { return };
+        let mut writer = sqlite.writer.lock().await;
+        let (rows, waiting) = sqlite.disclosures.take();
+        writer.write_disclosures(rows, waiting).await;
         writer.commit().await;
     }
 }

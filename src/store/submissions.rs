@@ -41,21 +41,19 @@ impl Tx {
         )
     }
 
-    /// Keeps a submission and its answer. [`StoreError::Conflict`] when the key was used meanwhile.
+    /// Keeps a submission and its answer. Put off: [`StoreError::Conflict`] comes with the commit when the key was used
+    /// meanwhile.
     pub async fn insert_submission(&mut self, submission: &SubmissionRow) -> Result<(), StoreError> {
-        sql!(
-            self,
-            execute,
-            "insert into submission (id, client, key, digest, status, answer, created_at) \
-             values ($1, $2, $3, $4, $5, $6, $7)",
-            &submission.id,
-            &submission.client,
-            &submission.key,
-            &submission.digest,
-            submission.status,
-            &submission.answer,
-            submission.created_at
-        )?;
-        Ok(())
+        let row = vec![
+            submission.id.as_str().into(),
+            submission.client.as_str().into(),
+            submission.key.as_str().into(),
+            submission.digest.as_str().into(),
+            submission.status.into(),
+            submission.answer.as_str().into(),
+            submission.created_at.into(),
+        ];
+        let insert = "insert into submission (id, client, key, digest, status, answer, created_at) values ";
+        self.put_off(insert, [row], "").await
     }
 }

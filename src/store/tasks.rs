@@ -50,40 +50,33 @@ const COLUMNS: &str = "t.id, t.version, t.status, t.code, t.role, t.locality, t.
      t.referral, t.person, t.created_at, t.open, t.held_at";
 
 impl Tx {
-    /// Adds Tasks to the queue.
+    /// Adds Tasks to the queue. Put off until the next statement, or the commit.
     pub async fn insert_tasks(&mut self, tasks: &[TaskRow]) -> Result<(), StoreError> {
         for some in tasks.chunks(500) {
-            self.insert_some_tasks(some).await?;
+            let rows = some.iter().map(|t| {
+                vec![
+                    t.id.as_str().into(),
+                    t.version.into(),
+                    t.status.as_str().into(),
+                    t.code.as_str().into(),
+                    t.role.as_str().into(),
+                    t.locality.as_str().into(),
+                    t.practice.as_str().into(),
+                    t.owner.as_str().into(),
+                    t.priority.into(),
+                    t.ready.into(),
+                    t.due.into(),
+                    t.referral.as_str().into(),
+                    t.person.as_str().into(),
+                    t.created_at.into(),
+                    t.open.into(),
+                    t.held_at.into(),
+                ]
+            });
+            let insert = "insert into task (id, version, status, code, role, locality, practice, owner, priority, ready, \
+                          due, referral, person, created_at, open, held_at) values ";
+            self.put_off(insert, rows, "").await?;
         }
-        Ok(())
-    }
-
-    async fn insert_some_tasks(&mut self, tasks: &[TaskRow]) -> Result<(), StoreError> {
-        let mut query = Query::new(
-            "insert into task (id, version, status, code, role, locality, practice, owner, priority, ready, due, referral, \
-             person, created_at, open, held_at) values ",
-        );
-        query.bind_rows(tasks.iter().map(|t| {
-            vec![
-                t.id.as_str().into(),
-                t.version.into(),
-                t.status.as_str().into(),
-                t.code.as_str().into(),
-                t.role.as_str().into(),
-                t.locality.as_str().into(),
-                t.practice.as_str().into(),
-                t.owner.as_str().into(),
-                t.priority.into(),
-                t.ready.into(),
-                t.due.into(),
-                t.referral.as_str().into(),
-                t.person.as_str().into(),
-                t.created_at.into(),
-                t.open.into(),
-                t.held_at.into(),
-            ]
-        }));
-        self.run(query).await?;
         Ok(())
     }
 

@@ -50,7 +50,7 @@ pub(super) async fn refer(
         }
     }
     let found = subject_of(unit, sent, &request, expression).await?;
-    unit.hold_person(&found.person.id).await?;
+    hold(unit, &found).await?;
     let person = found.person.id.clone();
     if !is_referral(unit, sent, &request).await? {
         let belongs = Belongs { sender, person: person.clone(), referral: String::new() };
@@ -78,7 +78,7 @@ async fn accept(
     let (id, person) = (request.id().unwrap_or_default().to_owned(), &found.person);
     let sender = unit.actor.organization.clone();
     let identifiers = business_identifiers(&request);
-    let reference = new_reference(unit).await?;
+    let reference = new_reference();
     add_reference(&mut request, &reference);
     let mut checks = flags(unit, sent, &mut request, person).await?;
     checks.extend(identify::raise(unit, &mut request, found, &id).await?);
@@ -109,7 +109,7 @@ pub(super) async fn becomes_referral(unit: &mut Unit<'_>, sent: &Sent, request: 
         return unit.change(request).await;
     }
     let found = subject_of(unit, sent, &request, "ServiceRequest").await?;
-    unit.hold_person(&found.person.id).await?;
+    hold(unit, &found).await?;
     let (request, belongs) = accept(unit, sent, request, &found, digest.to_owned(), String::new()).await?;
     unit.hand_over(request, belongs).await
 }
@@ -145,6 +145,14 @@ async fn subject_of(unit: &mut Unit<'_>, sent: &Sent, request: &Resource, expres
         Some(subject) => identify::subject(unit, sent, request, &subject.clone(), &at).await,
         None => Err(Error::rule(IssueCode::Required, at, "A ServiceRequest says who it is for. Send the subject.")),
     }
+}
+
+/// Nobody else can know of a person that this unit makes.
+async fn hold(unit: &mut Unit<'_>, found: &Identified) -> Result<()> {
+    if unit.makes("Patient", &found.person.id) {
+        return Ok(());
+    }
+    unit.hold_person(&found.person.id).await
 }
 
 /// Whether it is a referral to us; the rest is kept as context, without a Task. What its references mean is looked up
@@ -194,13 +202,9 @@ async fn is_known(unit: &mut Unit<'_>, sent: &Sent, reference: &str) -> Result<b
     }
 }
 
-async fn new_reference(unit: &mut Unit<'_>) -> Result<String> {
-    loop {
-        let reference = ReferralReference::from_bits(rand::random::<u64>()).to_string();
-        if !unit.tx.reference_is_taken(&reference).await? {
-            return Ok(reference);
-        }
-    }
+/// Of forty random bits. One that is taken fails the unit as a lost race, and the act is done again with another.
+fn new_reference() -> String {
+    ReferralReference::from_bits(rand::random::<u64>()).to_string()
 }
 
 fn add_reference(request: &mut Resource, reference: &str) {
@@ -268,7 +272,9 @@ async fn locality(unit: &mut Unit<'_>, person: &PersonRow, sender: &str) -> Resu
 /// Joins the person's open spell with us, or begins one.
 async fn join_episode(unit: &mut Unit<'_>, person: &PersonRow, referral: &str) -> Result<String> {
     let request = json!({ "reference": format!("ServiceRequest/{referral}") });
-    if let Some(open) = unit.tx.open_episode(&person.id).await?
+    let known = !unit.makes("Patient", &person.id);
+    if known
+        && let Some(open) = unit.tx.open_episode(&person.id).await?
         && let Some(seen) = unit.get("EpisodeOfCare", &open.id).await?
     {
         let mut episode = seen.resource;

@@ -27,9 +27,10 @@ pub(super) async fn open(
     notes: &[String],
 ) -> Result<()> {
     let id = Unit::new_id();
-    let ready = At::from((due.time() - AHEAD).max(unit.now));
+    // Often before it was made: a clock that is set back must not keep a Task from being handed out.
+    let ready = At::from(due.time() - AHEAD);
     let mut task = blank(unit, &id, &step.code, &step.title, &step.role, priority, due);
-    task["restriction"]["period"]["start"] = json!(instant(ready.time()));
+    task["restriction"]["period"]["start"] = json!(instant(ready.time().max(unit.now)));
     task["instantiatesCanonical"] = json!(unit.house.plan.canonical());
     task["basedOn"] = json!([{ "reference": format!("CarePlan/{}", referral.care_plan) }]);
     task["focus"] = json!({ "reference": format!("ServiceRequest/{}", referral.id), "display": referral.reference });
@@ -145,7 +146,7 @@ fn row(unit: &Unit<'_>, task: &Value, code: &str, role: &str, due: At) -> TaskRo
         practice: String::new(),
         owner: String::new(),
         priority: i64::from(priority_rank(path::text(task, "priority").unwrap_or_default())),
-        ready: unit.now.into(),
+        ready: At(0),
         due,
         referral: String::new(),
         person: String::new(),

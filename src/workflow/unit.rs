@@ -24,8 +24,8 @@ pub struct Unit<'a> {
     touched: Vec<Touched>,
     /// Where each touched resource stands in `touched`, by `Type/id`.
     places: HashMap<String, usize>,
-    /// What was read: its version, by `Type/id`.
-    read: HashMap<String, i64>,
+    /// What was read, by `Type/id`: what an act decides on is what it changes, or it has to decide again.
+    read: HashMap<String, Stored>,
     audit: Vec<AuditRow>,
     /// Looked up before in this unit, by ODS code.
     practices: HashMap<String, Option<Practice>>,
@@ -117,11 +117,12 @@ impl<'a> Unit<'a> {
         }
         match self.tx.resource(kind, id, sight).await? {
             Some(stored) if !stored.deleted => {
+                let seen = Seen { resource: stored.resource()?, belongs: stored.belongs(), version: stored.version };
                 // What was decided on the first reading does not hold of the second.
-                if self.read.insert(key, stored.version).is_some_and(|version| version != stored.version) {
+                if self.read.insert(key, stored).is_some_and(|before| before.version != seen.version) {
                     return Err(StoreError::Conflict.into());
                 }
-                Ok(Some(Seen { resource: stored.resource()?, belongs: stored.belongs(), version: stored.version }))
+                Ok(Some(seen))
             }
             _ => Ok(None),
         }
@@ -155,11 +156,10 @@ impl<'a> Unit<'a> {
             return Ok(());
         }
         let (kind, id) = (resource.kind(), resource.id().unwrap_or_default());
-        let before = self.tx.resource(kind, id, &Sight::Everything).await?.ok_or(Error::NotFound)?;
-        // What this act decided on is another version: it has to decide again.
-        if self.read.get(&key).is_some_and(|version| *version != before.version) {
-            return Err(StoreError::Conflict.into());
-        }
+        let before = match self.read.remove(&key) {
+            Some(read) => read,
+            None => self.tx.resource(kind, id, &Sight::Everything).await?.ok_or(Error::NotFound)?,
+        };
         let belongs = before.belongs();
         let version = before.version + 1;
         self.touch(Touched { before: Some(before), resource, belongs, version });

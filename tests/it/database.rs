@@ -83,6 +83,16 @@ pub(crate) async fn copy(url: &str, name: &str) -> String {
     with_database(url, name)
 }
 
+/// Runs `deploy/partition.sql`, as an operator does.
+pub(crate) fn partition(url: &str, partitions: u32) {
+    let programs = std::env::var_os("TEST_POSTGRES_BIN").map(PathBuf::from).unwrap_or_default();
+    let mut psql = std::process::Command::new(programs.join("psql"));
+    psql.args([url, "-q", "-v", "ON_ERROR_STOP=1", "-v", &format!("partitions={partitions}"), "-f"]);
+    psql.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/partition.sql"));
+    let ended = psql.output().unwrap();
+    assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+}
+
 pub(crate) async fn connect(url: &str) -> PgConnection {
     let options: PgConnectOptions = url.parse().unwrap();
     options.disable_statement_logging().connect().await.unwrap()

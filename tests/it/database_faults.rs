@@ -174,14 +174,14 @@ fn leaked(url: String) -> &'static str {
 }
 
 #[test]
-fn postgresql_that_is_stopped_and_started_under_load_loses_nothing() {
+fn postgresql_that_is_stopped_and_started_five_times_under_load_loses_nothing() {
     let Some(server) = Server::start("") else { return };
     harness::run(Database::At(leaked(server.url())), async move |app: TestApp| {
         let practice = app.practice("TESTA1").await;
         practice.token().await;
         let load = Load::begin(&practice);
         load.goes_on().await;
-        for outage in [6, 1, 0] {
+        for outage in [6, 1, 0, 0, 2] {
             server.down();
             tokio::time::sleep(Duration::from_secs(outage)).await;
             if outage > 5 {

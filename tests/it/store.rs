@@ -61,9 +61,12 @@ on_each_store! {
         add(&store, "taken").await.unwrap();
         let mut tx = store.write().await.unwrap();
         tx.insert_person(&person("new", None)).await.unwrap();
-        let error = tx.insert_person(&person("taken", None)).await.unwrap_err();
+        tx.insert_person(&person("taken", None)).await.unwrap();
+        // Inserts are written with the next statement, or with the commit.
+        let error = tx.person("new").await.err().unwrap();
         assert!(matches!(error, StoreError::Conflict), "{error:?}");
         assert!(matches!(tx.commit().await, Err(StoreError::Aborted)));
+        assert!(matches!(add(&store, "taken").await, Err(StoreError::Conflict)));
         assert!(!is_there(&store, "new").await);
         add(&store, "next").await.unwrap();
     }
@@ -92,7 +95,8 @@ on_each_store! {
                 let mut tx = writer.write().await?;
                 tx.insert_person(&person("aborted", Some("9990000018"))).await?;
                 tx.hold("something").await?;
-                tx.insert_person(&person("aborted", None)).await
+                tx.insert_person(&person("aborted", None)).await?;
+                tx.person("aborted").await.map(drop)
             });
             tokio::time::sleep(std::time::Duration::from_micros(wait * 50)).await;
             task.abort();
@@ -330,8 +334,14 @@ async fn many_writers_share_commits_and_one_that_fails_takes_nobody_with_it() {
             let mut tx = store.write().await?;
             tx.insert_person(&person(&format!("writer-{n}"), None)).await?;
             match n % 4 {
-                1 => drop(tx.insert_person(&person("taken", None)).await.unwrap_err()),
-                2 => return Ok(()),
+                1 => {
+                    tx.insert_person(&person("taken", None)).await?;
+                    assert!(matches!(tx.person("taken").await, Err(StoreError::Conflict)));
+                }
+                2 => {
+                    assert!(tx.person(&format!("writer-{n}")).await?.is_some());
+                    return Ok(());
+                }
                 _ => {}
             }
             tx.commit().await

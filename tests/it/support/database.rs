@@ -13,6 +13,8 @@ pub(crate) enum Database {
     Sqlite,
     /// A database of its own on the server that `TEST_POSTGRES_URL` names.
     Postgres,
+    /// The same, with its big tables in partitions.
+    Partitioned,
     /// The one at this URL, which the test itself made and takes away.
     At(&'static str),
 }
@@ -38,6 +40,9 @@ impl Database {
         let server = std::env::var("TEST_POSTGRES_URL").ok().filter(|url| !url.is_empty())?;
         let name = format!("livewell_test_{}", uuid::Uuid::new_v4().simple());
         let url = crate::database::copy(&server, &name).await;
+        if self == Database::Partitioned {
+            crate::database::partition(&url, 4);
+        }
         Some(Made { url, server: Some((server, name)) })
     }
 }

@@ -1,0 +1,172 @@
+//! From one release to the next: every earlier schema comes up to date with what it holds, however often it is cut off
+//! on the way, and the release before goes on beside the new one while instances are replaced.
+
+use std::time::Duration;
+
+use sqlx::migrate::Migrator;
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
+
+use super::*;
+
+/// A database without a schema, that goes when this goes.
+struct Empty {
+    url: String,
+    _folder: tempfile::TempDir,
+    /// Of the server, and the name to drop.
+    server: Option<(String, String)>,
+}
+
+impl Empty {
+    fn sqlite() -> Empty {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite:{}", folder.path().join("livewell.db").display());
+        Empty { url, _folder: folder, server: None }
+    }
+
+    async fn postgres() -> Option<Empty> {
+        let Ok(server) = std::env::var("TEST_POSTGRES_URL") else {
+            eprintln!("skipped: TEST_POSTGRES_URL names no PostgreSQL server (./tests/run starts one)");
+            return None;
+        };
+        let name = format!("livewell_upgrade_{}", uuid::Uuid::new_v4().simple());
+        on(&server, &format!("create database {name}")).await;
+        let (host, _) = server.rsplit_once('/').unwrap();
+        let url = format!("{host}/{name}");
+        Some(Empty { url, _folder: tempfile::tempdir().unwrap(), server: Some((server, name)) })
+    }
+
+    async fn each() -> Vec<Empty> {
+        std::iter::once(Empty::sqlite()).chain(Empty::postgres().await).collect()
+    }
+
+    async fn open(&self) -> Store {
+        Store::open(&DatabaseSettings { url: self.url.clone(), connections: 2 }).await.unwrap()
+    }
+
+    /// The database with the first so many migrations.
+    async fn at(&self, migrations: usize) -> Store {
+        let store = self.open().await;
+        let some = Migrator::with_migrations(MIGRATIONS.iter().take(migrations).cloned().collect());
+        match &store {
+            Store::Sqlite(sqlite) => sqlite.migrate(&some).await.unwrap(),
+            Store::Postgres(postgres) => postgres.migrate(&some).await.unwrap(),
+        }
+        store
+    }
+
+    async fn gone(self) {
+        if let Some((server, name)) = &self.server {
+            on(server, &format!("drop database {name} with (force)")).await;
+        }
+    }
+}
+
+async fn on(url: &str, statement: &str) {
+    let mut connection = PgConnection::connect(url).await.unwrap();
+    sqlx::raw_sql(AssertSqlSafe(statement.to_owned())).execute(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
+}
+
+/// Each column of each table, and whether it holds numbers, texts or flags.
+async fn columns(store: &Store) -> Vec<(String, String, String)> {
+    let mut tx = store.read().await.unwrap();
+    let all: Vec<(String, String, String)> = sql!(
+        tx,
+        fetch_all,
+        {
+            sqlite: "select t.name, c.name, lower(c.type) from sqlite_schema t, pragma_table_info(t.name) c \
+                where t.type = 'table' and t.name not like '\\_sqlx%' escape '\\' order by t.name, c.cid",
+            postgres: "select table_name::text, column_name::text, data_type::text from information_schema.columns \
+                where table_schema = current_schema() and table_name not like '\\_sqlx%' \
+                order by table_name, ordinal_position"
+        }
+    )
+    .unwrap();
+    all
+}
+
+/// Runs a statement put together here, as a transaction of its own.
+async fn run(store: &Store, text: String) -> Result<(), String> {
+    let mut tx = store.write().await.unwrap();
+    let text = AssertSqlSafe(text);
+    tx.about_to_run("insert").await.unwrap();
+    let done =
+        on_connection!(tx, (text, text), |text, connection| sqlx::query(text).execute(connection).await.map(drop));
+    done.map_err(|error| error.to_string())?;
+    tx.commit().await.map_err(|error| error.to_string())
+}
+
+/// A row of a table as a release writes it that knows these columns only.
+fn insert(table: &str, columns: &[&(String, String, String)]) -> String {
+    let names: Vec<&str> = columns.iter().map(|(_, name, _)| name.as_str()).collect();
+    let value = |(_, name, kind): &&(String, String, String)| match kind.as_str() {
+        "text" => format!("'old {name}'"),
+        "boolean" => "false".to_owned(),
+        _ => "7".to_owned(),
+    };
+    let values: Vec<String> = columns.iter().map(value).collect();
+    format!("insert into {table} ({}) values ({})", names.join(", "), values.join(", "))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_earlier_schema_comes_up_to_date_with_what_it_holds() {
+    for earlier in 1..=MIGRATIONS.iter().count() {
+        for database in Empty::each().await {
+            let store = database.at(earlier).await;
+            assert_eq!(store.is_migrated().await.unwrap(), earlier == MIGRATIONS.iter().count());
+            let then = columns(&store).await;
+            let of_person: Vec<_> = then.iter().filter(|(table, ..)| table == "person").collect();
+            run(&store, insert("person", &of_person)).await.unwrap();
+            drop(store);
+            let store = database.open().await;
+            store.migrate().await.unwrap();
+            assert!(store.is_migrated().await.unwrap());
+            assert!(store.look().await.unwrap().person("old id").await.unwrap().is_some());
+            drop(store);
+            database.gone().await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_migration_that_is_cut_off_anywhere_is_done_by_the_next_start() {
+    for wait in [0, 500, 2_000, 5_000, 10_000, 20_000, 40_000] {
+        for database in Empty::each().await {
+            let store = database.open().await;
+            let migrating = tokio::spawn(async move { store.migrate().await });
+            tokio::time::sleep(Duration::from_micros(wait)).await;
+            migrating.abort();
+            let _ = migrating.await;
+            let store = database.open().await;
+            store.migrate().await.unwrap();
+            assert!(store.is_migrated().await.unwrap());
+            drop(store);
+            database.gone().await;
+        }
+    }
+}
+
+/// The release before knows the tables and columns of its own schema and no others. On the new schema each is there, a
+/// row that names nothing else is taken, and it can be read and changed by what the old release knows.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_earlier_release_goes_on_beside_the_new_one() {
+    for earlier in 1..MIGRATIONS.iter().count() {
+        for database in Empty::each().await {
+            let store = database.at(earlier).await;
+            let then = columns(&store).await;
+            store.migrate().await.unwrap();
+            let mut tables: Vec<&str> = then.iter().map(|(table, ..)| table.as_str()).collect();
+            tables.dedup();
+            assert!(tables.len() >= 15, "{tables:?}");
+            for table in tables {
+                let known: Vec<_> = then.iter().filter(|(t, ..)| t == table).collect();
+                run(&store, insert(table, &known)).await.unwrap_or_else(|why| panic!("{table}: {why}"));
+                let names: Vec<String> = known.iter().map(|(_, name, _)| format!("{name} = {name}")).collect();
+                let changes = format!("update {table} set {} where {}", names.join(", "), names.join(" and "));
+                run(&store, changes).await.unwrap_or_else(|why| panic!("{table}: {why}"));
+            }
+            drop(store);
+            database.gone().await;
+        }
+    }
+}
