@@ -20,6 +20,8 @@ pub(crate) struct Ask {
     pub(crate) token: String,
     pub(crate) content_type: &'static str,
     pub(crate) body: Bytes,
+    /// The version a change builds on.
+    pub(crate) if_match: Option<u64>,
 }
 
 impl Ask {
@@ -30,7 +32,12 @@ impl Ask {
             token: token.to_owned(),
             content_type: "application/fhir+json",
             body: Bytes::new(),
+            if_match: None,
         }
+    }
+
+    pub(crate) fn put(path: impl Into<String>, token: &str, body: &Value, version: u64) -> Ask {
+        Ask { method: Method::PUT, if_match: Some(version), ..Ask::post(path, token, body) }
     }
 
     pub(crate) fn post(path: impl Into<String>, token: &str, body: &Value) -> Ask {
@@ -82,6 +89,9 @@ impl Connection {
         }
         if !ask.token.is_empty() {
             request = request.header(header::AUTHORIZATION, format!("Bearer {}", ask.token));
+        }
+        if let Some(version) = ask.if_match {
+            request = request.header(header::IF_MATCH, format!("W/\"{version}\""));
         }
         let request = request.body(Full::new(ask.body.clone())).map_err(|e| e.to_string())?;
         let sender = self.sender().await?;

@@ -163,7 +163,7 @@ const STATEMENTS: [&str; 8] = [
      r.locality, r.practice, case when k = 8 then 'PractitionerRole/' || replace(r.locality, 'locality', 'coach') else '' \
      end, case when t * 7919 % 50 = 0 then 2 else 3 end, \
      case when t % 10 = 3 then ?2 + ?3 / 2 else r.received end, \
-     case when t % 10 = 3 then ?2 + ?3 else r.received + 172800000000 end, r.id, r.person, r.received, k < 9 \
+     case when t % 10 = 3 then ?2 + ?3 else r.received + 172800000000 end, r.id, r.person, r.received, k < 9, 0 \
      from s join r on r.i = s.t / {each}",
     "insert into resource (kind, id, version, updated_at, deleted, sender, person, referral, indexed, body) select 'Task', id, 1, created_at, false, practice, person, referral, 101, json_object('resourceType', \
      'Task', 'id', id, 'meta', json_object('versionId', '1', 'lastUpdated', '2026-01-01T00:00:00.000Z'), 'status', status, \

@@ -11,6 +11,8 @@ use super::load::Measured;
 
 /// One line of the table.
 pub(crate) struct Result {
+    /// `sqlite`, `postgresql`, or the address of another server.
+    pub(crate) on: String,
     pub(crate) name: String,
     pub(crate) tasks: u64,
     pub(crate) rate: f64,
@@ -23,8 +25,9 @@ pub(crate) struct Result {
 }
 
 impl Result {
-    pub(crate) fn new(name: impl Into<String>, tasks: u64, measured: &Measured) -> Result {
+    pub(crate) fn new(on: &str, name: impl Into<String>, tasks: u64, measured: &Measured) -> Result {
         Result {
+            on: on.to_owned(),
             name: name.into(),
             tasks,
             rate: measured.rate(),
@@ -51,12 +54,13 @@ impl Report {
     pub(crate) fn add(&mut self, result: Result) {
         if self.results.is_empty() {
             println!(
-                "\n{:<34} {:>9} {:>9} {:>9} {:>9} {:>9} {:>7}",
-                "workload", "tasks", "a second", "p50 ms", "p95 ms", "p99 ms", "errors"
+                "\n{:<11} {:<34} {:>9} {:>9} {:>9} {:>9} {:>9} {:>7}",
+                "on", "workload", "tasks", "a second", "p50 ms", "p95 ms", "p99 ms", "errors"
             );
         }
         println!(
-            "{:<34} {:>9} {:>9.0} {:>9.2} {:>9.2} {:>9.2} {:>7}",
+            "{:<11} {:<34} {:>9} {:>9.0} {:>9.2} {:>9.2} {:>9.2} {:>7}",
+            result.on,
             result.name,
             result.tasks,
             result.rate,
@@ -83,19 +87,45 @@ impl Report {
         let about = self.about();
         for result in &self.results {
             let mut said = json!({
-                "name": result.name, "tasks": result.tasks, "rate": rounded(result.rate), "count": result.count,
+                "on": result.on, "name": result.name, "tasks": result.tasks, "rate": rounded(result.rate), "count": result.count,
                 "p50_ms": rounded(ms(result.p50)), "p95_ms": rounded(ms(result.p95)), "p99_ms": rounded(ms(result.p99)),
                 "errors": result.errors,
             });
             if let (Some(said), Some(about)) = (said.as_object_mut(), about.as_object()) {
                 said.extend(about.clone());
             }
-            let file = format!("{}-{}.json", result.name.replace([' ', ',', '/', '$'], "-"), result.tasks);
+            let file = format!("{}-{}-{}.json", result.on, result.name, result.tasks);
+            let file = file.replace(|c: char| !c.is_ascii_alphanumeric() && !"-.".contains(c), "-");
             std::fs::write(self.folder.join(file), format!("{said:#}\n"))?;
         }
         std::fs::write(self.folder.join("chart.svg"), self.chart())?;
+        std::fs::write(self.folder.join("table.md"), self.table())?;
         println!("\nwritten to {}", self.folder.display());
         Ok(())
+    }
+
+    /// The results as a Markdown table, under what they were measured beside.
+    fn table(&self) -> String {
+        let mut table = format!("commit {}, {}; load generator on the same machine\n\n", commit(), cpu());
+        for (name, value) in &self.machine {
+            table.push_str(&format!("- {name}: {value:.1}\n"));
+        }
+        table.push_str("\n| on | workload | Tasks | a second | p50 ms | p95 ms | p99 ms | errors |\n");
+        table.push_str("|---|---|--:|--:|--:|--:|--:|--:|\n");
+        for r in &self.results {
+            table.push_str(&format!(
+                "| {} | {} | {} | {:.0} | {:.2} | {:.2} | {:.2} | {} |\n",
+                r.on,
+                r.name,
+                r.tasks,
+                r.rate,
+                ms(r.p50),
+                ms(r.p95),
+                ms(r.p99),
+                r.errors
+            ));
+        }
+        table
     }
 
     fn about(&self) -> Value {
@@ -112,12 +142,12 @@ impl Report {
     /// Bars of the rates, with the median and 99th percentile beside them.
     fn chart(&self) -> String {
         const ROW: usize = 26;
-        const LEFT: usize = 300;
+        const LEFT: usize = 400;
         const WIDTH: f64 = 420.0;
         let most = self.results.iter().map(|r| r.rate).fold(1.0, f64::max);
         let height = 96 + ROW * self.results.len();
         let mut svg = format!(
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"980\" height=\"{height}\" font-family=\"sans-serif\" \
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"1080\" height=\"{height}\" font-family=\"sans-serif\" \
              font-size=\"13\">\n<rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n\
              <text x=\"16\" y=\"28\" font-size=\"17\" font-weight=\"bold\">livewell: requests a second, and latency</text>\n\
              <text x=\"16\" y=\"50\" fill=\"#555\">{}</text>\n",
@@ -129,7 +159,7 @@ impl Report {
             let y = 84 + ROW * at;
             let long = (result.rate / most * WIDTH).max(1.0);
             let latency = format!("p50 {:.1} ms, p99 {:.1} ms", ms(result.p50), ms(result.p99));
-            let name = format!("{} ({} Tasks)", result.name, result.tasks);
+            let name = format!("{}: {} ({} Tasks)", result.on, result.name, result.tasks);
             svg.push_str(&format!(
                 "<text x=\"16\" y=\"{text}\">{}</text><rect x=\"{LEFT}\" y=\"{y}\" width=\"{long:.1}\" height=\"18\" \
                  fill=\"{}\"/><text x=\"{:.1}\" y=\"{text}\">{:.0}/s, {latency}</text>\n",

@@ -2,7 +2,7 @@
 //! apart from the port and a log that says warnings only.
 
 use std::net::{SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -16,18 +16,18 @@ use serde_json::Value;
 
 use super::client::{Ask, Connection};
 use super::population::{LOCALITIES, OURS, PRACTICES, coach, directory, populate, practice};
+use super::target::{self, Target};
 
-const PRACTICE_SCOPE: &str =
-    "system/ServiceRequest.cruds system/Patient.cruds system/Condition.cruds system/Task.rs system/Encounter.rs";
-const COACH_SCOPE: &str =
-    "system/Task.cruds system/ServiceRequest.rs system/Patient.rs system/Encounter.cruds system/Observation.cruds";
+const SCOPE: &str = "system/*.cruds";
 
 pub(crate) type Failed = Box<dyn std::error::Error>;
 
 /// A service that is running; it is stopped when dropped.
 pub(crate) struct Service {
     pub(crate) address: SocketAddr,
-    pub(crate) database: PathBuf,
+    pub(crate) target: Target,
+    /// As `database.url`.
+    pub(crate) url: String,
     pub(crate) tasks: u64,
     /// How long the process took from its start to its first answer.
     pub(crate) start: Duration,
@@ -36,21 +36,35 @@ pub(crate) struct Service {
 }
 
 impl Service {
-    /// Makes a database with so many Tasks in this folder, and serves it. `reached` are practices, each
-    /// with the address of its system.
+    /// Makes a database with so many Tasks, and serves it. `reached` are practices, each with the address of its system.
     pub(crate) async fn start(
         folder: &Path,
         address: SocketAddr,
         tasks: u64,
         reached: &[(String, String)],
+        target: &Target,
     ) -> Result<Service, Failed> {
-        let database = folder.join(format!("livewell-{tasks}.db"));
+        let file = folder.join(format!("livewell-{tasks}.db"));
         let key = DemoKey::generate("bench-1");
-        prepare(&database, &key, reached).await?;
-        populate(&database, tasks, livewell::time::Clock::System.now().timestamp_micros()).await?;
+        let file_url = format!("sqlite:{}", file.display());
         let begun = Instant::now();
-        let child = serve(&database, address)?;
-        let mut service = Service { address, database, tasks, start: Duration::ZERO, key, child };
+        prepare(&file_url, &key, reached).await?;
+        populate(&file, tasks, livewell::time::Clock::System.now().timestamp_micros()).await?;
+        let url = match target {
+            Target::Sqlite => file_url,
+            Target::Postgres(server) => {
+                let url = server.make(&format!("livewell_bench_{tasks}")).await?;
+                opened(&url).await?;
+                target::copy(&file, &url).await?;
+                std::fs::remove_file(&file)?;
+                url
+            }
+        };
+        println!("{}: {tasks} Tasks written in {:.0} s", target.name(), begun.elapsed().as_secs_f64());
+        let begun = Instant::now();
+        let child = serve(&url, address)?;
+        let target = target.clone();
+        let mut service = Service { address, target, url, tasks, start: Duration::ZERO, key, child };
         service.answers().await?;
         service.start = begun.elapsed();
         Ok(service)
@@ -60,8 +74,8 @@ impl Service {
     pub(crate) async fn reach(&mut self, reached: &[(String, String)]) -> Result<(), Failed> {
         let _ = self.child.kill();
         let _ = self.child.wait();
-        load(&opened(&self.database).await?, reached).await?;
-        self.child = serve(&self.database, self.address)?;
+        load(&opened(&self.url).await?, reached).await?;
+        self.child = serve(&self.url, self.address)?;
         self.answers().await
     }
 
@@ -80,7 +94,7 @@ impl Service {
     pub(crate) async fn coaches(&self) -> Result<Vec<String>, Failed> {
         let mut tokens = Vec::new();
         for at in 0..LOCALITIES {
-            tokens.push(self.token(&coach(at), COACH_SCOPE).await?);
+            tokens.push(self.token(&coach(at), SCOPE).await?);
         }
         Ok(tokens)
     }
@@ -89,7 +103,7 @@ impl Service {
     pub(crate) async fn practices(&self) -> Result<Vec<String>, Failed> {
         let mut tokens = Vec::new();
         for at in 0..PRACTICES {
-            tokens.push(self.token(&practice(at), PRACTICE_SCOPE).await?);
+            tokens.push(self.token(&practice(at), SCOPE).await?);
         }
         Ok(tokens)
     }
@@ -135,11 +149,10 @@ pub(crate) fn free_address() -> std::io::Result<SocketAddr> {
 }
 
 /// The real binary on a database.
-fn serve(database: &Path, address: SocketAddr) -> std::io::Result<Child> {
+fn serve(url: &str, address: SocketAddr) -> std::io::Result<Child> {
     Command::new(env!("CARGO_BIN_EXE_livewell"))
         .arg("serve")
-        .current_dir(database.parent().unwrap_or(Path::new(".")))
-        .env("LIVEWELL_DATABASE_URL", format!("sqlite:{}", database.display()))
+        .env("LIVEWELL_DATABASE_URL", url)
         .env("LIVEWELL_HTTP_LISTEN", address.to_string())
         .env("LIVEWELL_SERVICE_ORGANIZATION", OURS)
         .env("LIVEWELL_DELIVERY_ALLOW_PRIVATE_ADDRESSES", "true")
@@ -148,19 +161,19 @@ fn serve(database: &Path, address: SocketAddr) -> std::io::Result<Child> {
         .spawn()
 }
 
-fn config(database: &Path) -> Config {
+fn config(url: &str) -> Config {
     let mut config = Config::default();
-    config.database.url = DatabaseUrl(format!("sqlite:{}", database.display()));
+    config.database.url = DatabaseUrl(url.to_owned());
     config.service.organization = Some(OURS.to_owned());
     config
 }
 
-pub(crate) async fn opened(database: &Path) -> Result<Store, Failed> {
-    Ok(app::open_store(&config(database)).await?)
+pub(crate) async fn opened(url: &str) -> Result<Store, Failed> {
+    Ok(app::open_store(&config(url)).await?)
 }
 
 async fn load(store: &Store, reached: &[(String, String)]) -> Result<(), Failed> {
-    let house = app::house(&config(Path::new("")), String::new())?;
+    let house = app::house(&config(""), String::new())?;
     let resources = directory(reached).into_iter().map(|value| Resource::from_value(value).map(|r| (String::new(), r)));
     let resources = resources.collect::<Result<Vec<_>, _>>().map_err(|_| "the directory is not FHIR")?;
     let (actor, now) = (Actor::service(OURS), livewell::time::Clock::System.now());
@@ -169,8 +182,8 @@ async fn load(store: &Store, reached: &[(String, String)]) -> Result<(), Failed>
 }
 
 /// A database with the directory and the clients, as `livewell load` and `livewell client add` leave it.
-async fn prepare(database: &Path, key: &DemoKey, reached: &[(String, String)]) -> Result<(), Failed> {
-    let store = opened(database).await?;
+async fn prepare(url: &str, key: &DemoKey, reached: &[(String, String)]) -> Result<(), Failed> {
+    let store = opened(url).await?;
     load(&store, reached).await?;
     let client = |id: String, organization: String, scopes: &str, staff: String| ClientRow {
         id,
@@ -185,11 +198,11 @@ async fn prepare(database: &Path, key: &DemoKey, reached: &[(String, String)]) -
     };
     let mut tx = store.write().await?;
     for at in 0..PRACTICES {
-        tx.put_client(&client(practice(at), practice(at), PRACTICE_SCOPE, String::new())).await?;
+        tx.put_client(&client(practice(at), practice(at), SCOPE, String::new())).await?;
     }
     for at in 0..LOCALITIES {
         let staff = format!("PractitionerRole/{}", coach(at));
-        tx.put_client(&client(coach(at), OURS.to_owned(), COACH_SCOPE, staff)).await?;
+        tx.put_client(&client(coach(at), OURS.to_owned(), SCOPE, staff)).await?;
     }
     tx.commit().await?;
     Ok(())

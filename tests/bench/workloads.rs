@@ -1,7 +1,8 @@
 //! What callers do, as acts of the load.
 
-use std::sync::Arc;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use livewell::fhir::systems::{NHS_NUMBER, ODS};
 use serde_json::{Value, json};
@@ -76,20 +77,126 @@ pub(crate) fn refer(practices: Vec<String>, newcomers: &Newcomers) -> Act {
     })
 }
 
-/// A single create: a practice's own Patient, of someone known.
+/// A practice's own Patient, of someone nobody knows yet.
+fn patient(nhs_number: &str, unique: u64) -> Value {
+    json!({
+        "resourceType": "Patient",
+        "identifier": [{ "system": NHS_NUMBER, "value": nhs_number }],
+        "name": [{ "family": format!("Family{unique}"), "given": ["Given"] }],
+        "birthDate": "1957-03-04",
+    })
+}
+
+/// A single create: a practice's own Patient.
 pub(crate) fn create(practices: Vec<String>, newcomers: &Newcomers) -> Act {
     let newcomers = newcomers.clone();
     act(201, move |number| {
         let at = number as usize % PRACTICES;
         let (nhs_number, unique) = newcomers.next();
-        let patient = json!({
-            "resourceType": "Patient",
-            "identifier": [{ "system": NHS_NUMBER, "value": nhs_number }],
-            "name": [{ "family": format!("Family{unique}"), "given": ["Given"] }],
-            "birthDate": "1957-03-04",
-        });
-        Ask::post("/fhir/Patient", &practices[at], &patient)
+        Ask::post("/fhir/Patient", &practices[at], &patient(&nhs_number, unique))
     })
+}
+
+/// A Patient and the practice whose own it is.
+type Own = (Value, usize);
+
+/// Patients to be updated, each by one caller at a time.
+pub(crate) async fn patients(
+    connection: &mut Connection,
+    practices: &[String],
+    newcomers: &Newcomers,
+    count: usize,
+) -> Result<Arc<Mutex<Vec<Own>>>, String> {
+    let mut made = Vec::new();
+    for at in 0..count {
+        let (nhs_number, unique) = newcomers.next();
+        let ask = Ask::post("/fhir/Patient", &practices[at % PRACTICES], &patient(&nhs_number, unique));
+        made.push((connection.send(&ask).await?.expect(201)?.json(), at % PRACTICES));
+    }
+    Ok(Arc::new(Mutex::new(made)))
+}
+
+/// An update: the next version of a Patient, built on the one before.
+pub(crate) fn update(practices: Vec<String>, patients: Arc<Mutex<Vec<Own>>>) -> Act {
+    let practices = Arc::new(practices);
+    Arc::new(move |connection: &mut Connection, number| {
+        let (practices, patients) = (Arc::clone(&practices), Arc::clone(&patients));
+        Box::pin(async move {
+            let (mut own, at) =
+                patients.lock().map_err(|e| e.to_string())?.pop().ok_or("every Patient is being updated")?;
+            own["name"][0]["given"] = json!([format!("Given{number}")]);
+            let ask = put(&own, &practices[at]);
+            let changed = connection.send(&ask).await?.expect(200)?.json();
+            patients.lock().map_err(|e| e.to_string())?.push((changed, at));
+            Ok(())
+        })
+    })
+}
+
+fn put(resource: &Value, token: &str) -> Ask {
+    let version = resource["meta"]["versionId"].as_str().and_then(|v| v.parse().ok()).unwrap_or(1);
+    let (kind, id) = (&resource["resourceType"], &resource["id"]);
+    Ask::put(
+        format!("/fhir/{}/{}", kind.as_str().unwrap_or_default(), id.as_str().unwrap_or_default()),
+        token,
+        resource,
+        version,
+    )
+}
+
+/// Create, read, update, as other servers' CRUD benchmarks go (`k6/crud.js` of Health Samurai), of a Patient.
+pub(crate) fn create_read_update(practices: Vec<String>, newcomers: &Newcomers) -> Act {
+    let (practices, newcomers) = (Arc::new(practices), newcomers.clone());
+    Arc::new(move |connection: &mut Connection, number| {
+        let (practices, newcomers) = (Arc::clone(&practices), newcomers.clone());
+        Box::pin(async move {
+            let token = &practices[number as usize % PRACTICES];
+            let (nhs_number, unique) = newcomers.next();
+            let create = Ask::post("/fhir/Patient", token, &patient(&nhs_number, unique));
+            let made = connection.send(&create).await?.expect(201)?.json();
+            let path = format!("/fhir/Patient/{}", made["id"].as_str().unwrap_or_default());
+            let mut read = connection.send(&Ask::get(path, token)).await?.expect(200)?.json();
+            read["name"][0]["given"] = json!(["Changed"]);
+            connection.send(&put(&read, token)).await?.expect(200)?;
+            Ok(())
+        })
+    })
+}
+
+/// The mix of a working day: of twenty requests eight read, four look at the work list, three ask `$status`, three
+/// refer, two take a Task.
+pub(crate) fn day(read: Act, list: Act, status: Act, refer: Act, claim: Act) -> Act {
+    Arc::new(move |connection: &mut Connection, number| {
+        let act = match number % 20 {
+            0 | 7 | 13 => &refer,
+            3 | 11 => &claim,
+            5 | 9 | 17 => &status,
+            1 | 6 | 12 | 18 => &list,
+            _ => &read,
+        };
+        act(connection, number)
+    })
+}
+
+/// Transaction Bundles of Synthea patients in a folder, where it is there. Those that carry what is not a transaction
+/// are passed over.
+pub(crate) fn synthea(practices: Vec<String>, folder: &Path) -> Option<Act> {
+    let mut bundles = Vec::new();
+    for file in std::fs::read_dir(folder).ok()?.flatten() {
+        let bundle: Value = serde_json::from_slice(&std::fs::read(file.path()).ok()?).ok()?;
+        if bundle["type"] == "transaction" {
+            bundles.push(Ask::post("/fhir", "", &bundle));
+        }
+        if bundles.len() == 8 {
+            break;
+        }
+    }
+    let any = !bundles.is_empty();
+    let ask = move |number: u64| {
+        let number = number as usize;
+        Ask { token: practices[number % PRACTICES].clone(), ..bundles[number % bundles.len()].clone() }
+    };
+    any.then(|| act(200, ask))
 }
 
 /// The `number`th referral in a shuffled order, with the practice that sent it.

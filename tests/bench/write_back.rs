@@ -19,16 +19,19 @@ use super::client::{Ask, Connection};
 use super::load::Measured;
 use super::population::{LOCALITIES, practice};
 use super::service::{Failed, Service, free_address, opened};
+use super::target::Target;
 use super::workloads::{Newcomers, referral};
 
 /// Records `count` Encounters, one after the other, each for a referral of its own.
 pub(crate) async fn write_back(folder: &Path, count: usize) -> Result<Measured, Failed> {
+    let folder = &folder.join("idle");
+    std::fs::create_dir_all(folder)?;
     let newcomers = Newcomers::new();
     let people: Vec<(String, u64)> = (0..count).map(|_| newcomers.next()).collect();
     let (address, ods) = (free_address()?, practice(0));
     let seed = PracticeSeed { ods: ods.clone(), patients: people.iter().map(patient).collect() };
     let stand_in = stand_in(folder, address, vec![seed]).await?;
-    let service = Service::start(folder, address, 1, &[(ods.clone(), stand_in.base(&ods))]).await?;
+    let service = Service::start(folder, address, 1, &[(ods.clone(), stand_in.base(&ods))], &Target::Sqlite).await?;
     let (practices, coaches) = (service.practices().await?, service.coaches().await?);
     let mut caller = Caller {
         service: Connection::to(address),
@@ -93,7 +96,7 @@ pub(crate) async fn drain(folder: &Path, count: usize) -> Result<Drained, Failed
     let seeds = people.iter().enumerate();
     let seeds = seeds.map(|(at, all)| PracticeSeed { ods: practice(at), patients: all.iter().map(patient).collect() });
     let stand_in = stand_in(folder, address, seeds.collect()).await?;
-    let mut service = Service::start(folder, address, 1, &[]).await?;
+    let mut service = Service::start(folder, address, 1, &[], &Target::Sqlite).await?;
     let (senders, coaches) = (service.practices().await?, service.coaches().await?);
     let mut recorders = tokio::task::JoinSet::new();
     for (at, people) in people.into_iter().enumerate() {
@@ -119,7 +122,7 @@ pub(crate) async fn drain(folder: &Path, count: usize) -> Result<Drained, Failed
     let reached: Vec<(String, String)> =
         (0..PRACTICES).map(|at| (practice(at), stand_in.base(&practice(at)))).collect();
     service.reach(&reached).await?;
-    let store = opened(&service.database).await?;
+    let store = opened(&service.url).await?;
     let begun = Instant::now();
     let began_at = livewell::time::Clock::System.now();
     let open = DeliveryFilter::default();
