@@ -22,6 +22,7 @@ pub(super) async fn deliveries(store: &Store, house: &House, now: DateTime<Utc>)
     let labels = |d: &Depth| {
         let waits = match standing.get(d.practice.as_str()) {
             _ if matches!(d.state.as_str(), "needs-person" | "refused" | "no-route") => "person",
+            _ if matches!(d.state.as_str(), "sent" | "received") => "acknowledgement",
             _ if d.behind => "line",
             Some(Standing::Open) => "breaker",
             Some(Standing::Paused) => "pause",
@@ -35,7 +36,7 @@ pub(super) async fn deliveries(store: &Store, house: &House, now: DateTime<Utc>)
         "livewell_deliveries",
         "gauge",
         "Deliveries that are not over, by practice and state, and what they wait for: their turn, another of the same line, \
-         a pause or an open circuit breaker of the practice, or a person.",
+         a pause or an open circuit breaker of the practice, its acknowledgement, or a person.",
         depths.iter().map(|d| (labels(d), d.count)),
     );
     family(
