@@ -9,7 +9,7 @@ use super::error::Error;
 use super::format::Format;
 use super::operations;
 use super::search::parameter_names;
-use super::state::State;
+use super::state::{Doors, State};
 use super::types;
 use crate::fhir::search::{include_targets, references};
 use crate::fhir::when::instant;
@@ -22,12 +22,17 @@ const INTERACTIONS: [&str; 6] = ["create", "read", "vread", "update", "history-i
 pub(super) async fn metadata(Extract(doors): Extract<State>, uri: Uri, headers: HeaderMap) -> Result<Response, Error> {
     let query = axum::extract::Query::<Vec<(String, String)>>::try_from_uri(&uri).map(|q| q.0).unwrap_or_default();
     let format = Format::wanted(&headers, &query)?;
-    let mut resources: Vec<Value> = types::all().map(resource).collect();
+    Ok(format.value(StatusCode::OK, &statement(&doors)))
+}
+
+/// What is served, as a CapabilityStatement.
+pub(super) fn statement(doors: &Doors) -> Value {
+    let mut resources: Vec<Value> = types::all().map(|kind| resource(doors, kind)).collect();
     if let Some(subscription) = resources.iter_mut().find(|said| said["type"] == "Subscription") {
-        subscription["extension"] = topics(&doors);
+        subscription["extension"] = topics(doors);
         subscription["supportedProfile"] = json!([format!("{BACKPORT}backport-subscription")]);
     }
-    let statement = json!({
+    json!({
         "resourceType": "CapabilityStatement",
         "status": "active",
         "date": instant(doors.started_at),
@@ -53,11 +58,10 @@ pub(super) async fn metadata(Extract(doors): Extract<State>, uri: Uri, headers: 
             "interaction": [{ "code": "transaction" }],
             "operation": [bulk_export("export")],
         }],
-    });
-    Ok(format.value(StatusCode::OK, &statement))
+    })
 }
 
-fn resource(kind: &'static str) -> Value {
+fn resource(doors: &Doors, kind: &'static str) -> Value {
     let interactions: Vec<Value> = INTERACTIONS.iter().map(|code| json!({ "code": code })).collect();
     let mut said = json!({
         "type": kind,
@@ -76,15 +80,7 @@ fn resource(kind: &'static str) -> Value {
             said[name] = json!(values);
         }
     }
-    let profiles: Vec<String> = crate::fhir::profiles::resources()
-        .iter()
-        .filter(|p| {
-            p.kind() == "StructureDefinition"
-                && p.text("type") == Some(kind)
-                && p.text("derivation") == Some("constraint")
-        })
-        .filter_map(|p| p.text("url").map(str::to_owned))
-        .collect();
+    let profiles = doors.profiles.known.of_type(kind);
     if !profiles.is_empty() {
         said["supportedProfile"] = json!(profiles);
     }
@@ -109,7 +105,7 @@ fn search_params(kind: &str) -> Vec<Value> {
 }
 
 /// The topics that can be subscribed to, as the Subscriptions R5 Backport says them in R4.
-fn topics(doors: &State) -> Value {
+fn topics(doors: &Doors) -> Value {
     let url = format!("{BACKPORT}capabilitystatement-subscriptiontopic-canonical");
     doors.house.topics.iter().map(|topic| json!({ "url": url, "valueCanonical": topic.url })).collect()
 }

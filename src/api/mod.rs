@@ -11,6 +11,7 @@ mod format;
 mod health;
 mod metadata;
 mod oauth;
+mod openapi;
 mod operations;
 mod page;
 mod profiles;
@@ -42,7 +43,8 @@ pub fn router(doors: State) -> Router {
         .route("/livez", get(health::live))
         .route("/readyz", get(health::ready))
         .route("/metrics", get(health::metrics))
-        // How to get in.
+        // How to get in, and what is there.
+        .route("/openapi.json", get(openapi::document))
         .route("/fhir/.well-known/smart-configuration", get(oauth::configuration))
         .route("/.well-known/jwks.json", get(oauth::keys))
         .route("/oauth/token", post(oauth::token))

@@ -26,6 +26,7 @@ mod log;
 mod looking_after;
 mod lossless;
 mod metadata;
+mod openapi;
 mod operations;
 mod oracle;
 mod others_bugs;

@@ -34,6 +34,11 @@ impl Operation {
         self.on.is_empty() || self.on.contains(&kind)
     }
 
+    /// The parameters that fit into a URL: those of a simple type.
+    pub(super) fn simple(&self) -> impl Iterator<Item = &'static (&'static str, &'static str)> {
+        self.takes.iter().filter(|(_, kind)| kind.starts_with(|c: char| c.is_ascii_lowercase()))
+    }
+
     /// Where it is called, how, and with what, in a sentence.
     pub(super) fn documentation(&self) -> String {
         let place = match (self.on_type, self.on_instance) {

@@ -69,6 +69,14 @@ impl Profiles {
         self.profiles.contains_key(without_version(canonical))
     }
 
+    /// The canonicals of the profiles of a resource type, in their order.
+    pub fn of_type(&self, kind: &str) -> Vec<&str> {
+        let mut found: Vec<&str> =
+            self.profiles.values().filter(|profile| profile.of_type == kind).map(|p| p.canonical.as_str()).collect();
+        found.sort_unstable();
+        found
+    }
+
     /// The issues of a resource against a profile and the profiles it is based on, at most `max`.
     ///
     /// Base R4 is not checked here (see [`super::check`]). Every extension in the resource whose url is known is
