@@ -153,3 +153,78 @@ impl Tx {
 
 // The statements above, and the index `resource_behind`, name the generation: a later one needs an index of its own.
 const _: () = assert!(INDEX_GENERATION == 1);
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::fhir::search::Criterion;
+    use crate::store::{At, Conn, DatabaseSettings, Page, Sight, Store};
+
+    async fn raw(tx: &mut Tx, text: &'static str) {
+        let Conn::SqliteWrite(unit) = &mut tx.conn else { panic!("a transaction that writes, on SQLite") };
+        sqlx::query(text).execute(unit.connection()).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_an_earlier_release_stored_and_changed_is_found_anew_and_its_old_rows_are_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite:{}", folder.path().join("index.db").display());
+        let store = Store::open(&DatabaseSettings { url, connections: 1 }).await.unwrap();
+        store.migrate().await.unwrap();
+        let stored = |id: &str| Stored {
+            kind: "Patient".to_owned(),
+            id: id.to_owned(),
+            version: 1,
+            updated_at: At(1),
+            deleted: false,
+            sender: String::new(),
+            person: String::new(),
+            referral: String::new(),
+            body: json!({ "resourceType": "Patient", "id": id, "name": [{ "family": "Müller" }], "active": true })
+                .to_string(),
+        };
+        let mut tx = store.write().await.unwrap();
+        tx.insert_resources(&[stored("a"), stored("b"), stored("c")]).await.unwrap();
+        assert_eq!(tx.index_behind(10).await.unwrap(), 0, "what this release stores is not behind");
+        // As the release before: one never indexed by this one, one changed since it was.
+        raw(&mut tx, "update resource set indexed = 0 where id = 'a'").await;
+        raw(&mut tx, "update resource set version = 2 where id = 'b'").await;
+        raw(
+            &mut tx,
+            "insert into lookup values ('Patient', 'family', 'müller', '', 'a'), ('Patient', 'family', 'old', '', 'b')",
+        )
+        .await;
+        assert_eq!(tx.index_behind(10).await.unwrap(), 2);
+        let change = Stored { version: 2, ..stored("a") };
+        assert!(tx.replace_resource(&change).await.unwrap());
+        assert_eq!(tx.index_behind(10).await.unwrap(), 2, "a change does not hide what the index lacks");
+        tx.commit().await.unwrap();
+
+        for done in [1, 1, 0] {
+            let mut tx = store.write().await.unwrap();
+            assert_eq!(tx.catch_up_index(1).await.unwrap(), done, "it goes on where it was interrupted");
+            tx.commit().await.unwrap();
+        }
+        let mut tx = store.read().await.unwrap();
+        let word = |param: &str, value: &str| Criterion::Words {
+            params: vec![param.to_owned()],
+            any: vec![crate::fhir::search::Word::of_value(value)],
+            not: false,
+        };
+        let sight = Sight::Everything;
+        for (criterion, found) in [
+            (word("family", "muller"), vec!["a", "b"]),
+            (word("active", "true"), vec!["a", "b"]),
+            (word("family", "old"), vec![]),
+            (word("family", "müller"), vec![]),
+        ] {
+            let page =
+                tx.search("Patient", std::slice::from_ref(&criterion), &sight, &[], &Page::first(9)).await.unwrap();
+            let ids: Vec<_> = page.matches.iter().map(|m| m.id.as_str()).collect();
+            assert_eq!(ids, found, "{criterion:?}");
+        }
+    }
+}

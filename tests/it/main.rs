@@ -40,6 +40,7 @@ mod real_input;
 mod recording;
 mod referral;
 mod resending;
+mod searching;
 mod settings;
 mod smoke;
 mod store;

@@ -78,6 +78,24 @@ on_each_database! {
         assert!(asked > 300, "{asked}");
     }
 
+    async fn every_include_it_names_is_followed(app: TestApp) {
+        let caller = app.system().await;
+        let mut asked = 0;
+        for resource in list(&statement(&caller).await["rest"][0], "resource") {
+            let kind = resource["type"].as_str().unwrap();
+            for (element, name) in [("searchInclude", "_include"), ("searchRevInclude", "_revinclude")] {
+                let all: Vec<&Value> = list(resource, element).collect();
+                for some in all.chunks(20) {
+                    let includes = some.iter().map(|include| format!("&{name}={}", include.as_str().unwrap()));
+                    let query = format!("{kind}?_count=1{}", includes.collect::<String>());
+                    assert_eq!(caller.get(query).await.expect(200).body["type"], "searchset", "{kind}");
+                    asked += some.len();
+                }
+            }
+        }
+        assert!(asked > 1000, "{asked}");
+    }
+
     async fn every_interaction_it_names_is_served(app: TestApp) {
         let caller = app.system().await;
         let statement = statement(&caller).await;
