@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::api::edge::{self, EdgeSettings};
 use crate::api::serve::{self, ServeSettings};
-use crate::api::{self, Doors, PageSeal, ProfileChecks};
+use crate::api::{self, Doors, PageSeal, ProfileChecks, Types};
 use crate::auth::tokens::TokenEndpoint;
 use crate::config::{self, Config, NhsNumberPolicy, PamCutOffs};
 use crate::fhir::check::Profiles;
@@ -176,7 +176,7 @@ pub async fn start(config: &Config, clock: Clock, listener: TcpListener) -> Resu
     let store = open_store(config).await?;
     let house = Arc::new(house(config, config.http.origin(address))?);
     house.learn_organization(&store).await?;
-    load_pathways(config, &store, &house, &clock).await?;
+    load_definitions(config, &store, &house, &clock).await?;
     let (key, pem) = service_key(config, &store, &clock).await?;
     let jwks = key.public_jwks();
     let settings = OutboundSettings {
@@ -207,6 +207,7 @@ pub async fn start(config: &Config, clock: Clock, listener: TcpListener) -> Resu
             lifetime: chrono::Duration::seconds(i64::try_from(config.auth.token_seconds).unwrap_or(300)),
         },
         profiles: profile_checks(config)?,
+        types: Types::new(&config.fhir),
         limits: limits(config),
         jwks,
         seal: PageSeal::from_secret(&pem),
@@ -262,11 +263,16 @@ pub fn limits(config: &Config) -> Limits {
     Limits { bytes, values, entries, depth, issues }
 }
 
-/// Puts the pathways into the directory, where plans and integrators find them by their canonical URL.
-async fn load_pathways(config: &Config, store: &Store, house: &House, clock: &Clock) -> Result<(), StartError> {
-    let plan = resource(config.profiles.dir.as_deref(), "PlanDefinition", "llwir")?;
+/// Puts the pathways and the definitions that come with the software into the directory, where plans and integrators find
+/// them by their id and their canonical URL. A file of the profiles folder stands for the embedded one of its name.
+async fn load_definitions(config: &Config, store: &Store, house: &House, clock: &Clock) -> Result<(), StartError> {
+    let folder = config.profiles.dir.as_deref();
+    let mut all = Vec::new();
+    for embedded in profiles::resources() {
+        all.push((String::new(), resource(folder, embedded.kind(), embedded.id().unwrap_or_default())?));
+    }
     let actor = Actor::service(&house.organization());
-    workflow::load(store, house, &actor, clock.now(), vec![(String::new(), plan)], &mut |_| {}).await?;
+    workflow::load(store, house, &actor, clock.now(), all, &mut |_| {}).await?;
     Ok(())
 }
 

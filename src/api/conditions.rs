@@ -2,7 +2,9 @@
 
 use super::error::Error;
 use super::state::Call;
+use crate::fhir::etag::Tags;
 use crate::fhir::{Invalid, Issue, IssueCode};
+use crate::workflow;
 
 /// What an answer carries beside its status (`Prefer: return=`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,15 +14,15 @@ pub(super) enum Return {
     OperationOutcome,
 }
 
-/// `Prefer: return=...`; the whole resource where it is not said.
-pub(super) fn preferred(call: &Call) -> Return {
+/// `Prefer: return=...`, where it is said.
+pub(super) fn preferred(call: &Call) -> Option<Return> {
     let prefer = call.headers.get_all("prefer").iter().filter_map(|v| v.to_str().ok());
-    let wanted = prefer.flat_map(|v| v.split([',', ';'])).find_map(|p| p.trim().strip_prefix("return="));
-    match wanted {
-        Some("minimal") => Return::Minimal,
-        Some("OperationOutcome") => Return::OperationOutcome,
-        _ => Return::Representation,
-    }
+    prefer.flat_map(|v| v.split([',', ';'])).find_map(|p| match p.trim().strip_prefix("return=")? {
+        "minimal" => Some(Return::Minimal),
+        "OperationOutcome" => Some(Return::OperationOutcome),
+        "representation" => Some(Return::Representation),
+        _ => None,
+    })
 }
 
 /// Whether unknown search parameters are passed over (`Prefer: handling=lenient`). A filter that is passed over widens
@@ -49,22 +51,48 @@ pub(super) fn condition<'a>(call: &'a Call, name: &'static str) -> Result<Option
     }
 }
 
-/// The version that `If-Match` names: `W/"3"`, or leniently `"3"` and `3`.
-pub(super) fn if_match(call: &Call) -> Result<Option<i64>, Error> {
-    condition(call, "if-match")?.map(version).transpose()
+/// The versions that `If-Match` names.
+pub(super) fn if_match(call: &Call) -> Result<Option<Tags>, Error> {
+    condition(call, "if-match")?.map(|text| tags("If-Match", text)).transpose()
 }
 
-/// The version an ETag names.
-pub(super) fn version(tag: &str) -> Result<i64, Error> {
-    let trimmed = tag.trim();
-    let inner = trimmed.strip_prefix("W/").unwrap_or(trimmed).trim_matches('"');
-    inner.parse().map_err(|_| {
-        Invalid::malformed(Issue::general(
-            IssueCode::Invalid,
-            "If-Match is the ETag that was read with the resource, for example W/\"3\".",
-        ))
-        .into()
+/// The versions that `If-None-Match` names.
+pub(super) fn if_none_match(call: &Call) -> Result<Option<Tags>, Error> {
+    condition(call, "if-none-match")?.map(|text| tags("If-None-Match", text)).transpose()
+}
+
+/// Whether a write is only for what is not there yet: `If-None-Match: *`, which is all it can say of a write.
+pub(super) fn only_if_absent(tags: Option<&Tags>) -> Result<bool, Error> {
+    match tags {
+        None => Ok(false),
+        Some(Tags::Any) => Ok(true),
+        Some(Tags::Versions(_)) => {
+            let text = "Of a write If-None-Match says * or nothing. To change one version, send If-Match.";
+            Err(Invalid::malformed(Issue::general(IssueCode::Invalid, text)).into())
+        }
+    }
+}
+
+/// Reads entity tags.
+pub(super) fn tags(name: &str, text: &str) -> Result<Tags, Error> {
+    Tags::parse(text).ok_or_else(|| {
+        let text = format!("{name} is the ETag that was read with the resource, a list of such, or *: W/\"3\".");
+        Invalid::malformed(Issue::general(IssueCode::Invalid, text)).into()
     })
+}
+
+/// Parameters that shape an answer and are no criteria.
+const SHAPING: [&str; 4] = ["_format", "_pretty", "_summary", "_elements"];
+
+/// The criteria in the query of a conditional request, as a query.
+pub(super) fn criteria(call: &Call, kind: &str) -> Result<String, Error> {
+    let criteria: Vec<&(String, String)> = call.query.iter().filter(|(n, _)| !SHAPING.contains(&n.as_str())).collect();
+    if criteria.is_empty() {
+        let text = format!("Say which {kind} is meant: by its id in the path, or by criteria such as identifier.");
+        return Err(Invalid::malformed(Issue::error(IssueCode::Required, kind, text)).into());
+    }
+    let query = serde_urlencoded::to_string(&criteria).map_err(|_| workflow::Error::NotFound)?;
+    Ok(query.replace('+', "%20"))
 }
 
 /// `Idempotency-Key`: at most 255 visible characters.

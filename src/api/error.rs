@@ -54,8 +54,6 @@ impl From<Forbidden> for Error {
 
 /// What every failing request answers: status and issues.
 fn table(error: &Error) -> (StatusCode, Vec<Issue>) {
-    use workflow::Error as Act;
-    let one = |code, text: &str| vec![Issue::general(code, text)];
     match error {
         Error::Unauthenticated(text) => (StatusCode::UNAUTHORIZED, one(IssueCode::Login, text)),
         Error::NotAllowed(text) => (StatusCode::METHOD_NOT_ALLOWED, one(IssueCode::NotSupported, text)),
@@ -68,7 +66,18 @@ fn table(error: &Error) -> (StatusCode, Vec<Issue>) {
         ),
         Error::NoSuchDefinition(text) => (StatusCode::NOT_FOUND, one(IssueCode::NotFound, text)),
         Error::UnsupportedMedia(text) => (StatusCode::UNSUPPORTED_MEDIA_TYPE, one(IssueCode::NotSupported, text)),
-        Error::Act(Act::Invalid(Invalid { issues, kind })) => {
+        Error::Act(error) => act(error),
+    }
+}
+
+fn one(code: IssueCode, text: &str) -> Vec<Issue> {
+    vec![Issue::general(code, text)]
+}
+
+fn act(error: &workflow::Error) -> (StatusCode, Vec<Issue>) {
+    use workflow::Error as Act;
+    match error {
+        Act::Invalid(Invalid { issues, kind }) => {
             let status = match kind {
                 InvalidKind::Malformed => StatusCode::BAD_REQUEST,
                 InvalidKind::Unprocessable => StatusCode::UNPROCESSABLE_ENTITY,
@@ -76,26 +85,29 @@ fn table(error: &Error) -> (StatusCode, Vec<Issue>) {
             };
             (status, issues.clone())
         }
-        Error::Act(Act::NotFound) => (
+        Act::NotFound => (
             StatusCode::NOT_FOUND,
             one(
                 IssueCode::NotFound,
                 "There is no such resource, or it is not yours to see. Check the type and the id.",
             ),
         ),
-        Error::Act(Act::Gone) => {
-            (StatusCode::GONE, one(IssueCode::Deleted, "This resource was deleted. Its history is kept."))
-        }
-        Error::Act(Act::Forbidden(text)) => (StatusCode::FORBIDDEN, one(IssueCode::Forbidden, text)),
-        Error::Act(Act::Conflict(issue)) => (StatusCode::CONFLICT, vec![issue.clone()]),
-        Error::Act(Act::Stale(text)) => (StatusCode::PRECONDITION_FAILED, one(IssueCode::Conflict, text)),
-        Error::Act(Act::NeedsVersion) => (
+        Act::Gone => (StatusCode::GONE, one(IssueCode::Deleted, "This resource was deleted. Its history is kept.")),
+        Act::Forbidden(text) => (StatusCode::FORBIDDEN, one(IssueCode::Forbidden, text)),
+        Act::Conflict(issue) => (StatusCode::CONFLICT, vec![issue.clone()]),
+        Act::Stale(text) => (StatusCode::PRECONDITION_FAILED, one(IssueCode::Conflict, text)),
+        Act::NeedsVersion => (
             StatusCode::PRECONDITION_REQUIRED,
             one(IssueCode::Required, "Send If-Match with the version you read, for example If-Match: W/\"3\"."),
         ),
-        Error::Act(Act::Several(text)) => (StatusCode::PRECONDITION_FAILED, one(IssueCode::MultipleMatches, text)),
-        Error::Act(Act::NotSupported(text)) => (StatusCode::NOT_IMPLEMENTED, one(IssueCode::NotSupported, text)),
-        Error::Act(Act::Store(error)) => store(error),
+        Act::Several(text) => (StatusCode::PRECONDITION_FAILED, one(IssueCode::MultipleMatches, text)),
+        Act::NotSupported(text) => (StatusCode::NOT_IMPLEMENTED, one(IssueCode::NotSupported, text)),
+        Act::Entry { at, why } => {
+            let (status, mut issues) = act(why);
+            issues.iter_mut().for_each(|issue| issue.expression = issue.expression.take().or(Some(at.clone())));
+            (status, issues)
+        }
+        Act::Store(error) => store(error),
     }
 }
 
@@ -134,6 +146,21 @@ impl Error {
     pub(super) fn refusal(&self) -> Option<Vec<Issue>> {
         let (status, issues) = table(self);
         status.is_client_error().then_some(issues)
+    }
+
+    /// The same, naming the entry of a Bundle that it is about (`Bundle.entry[2]`).
+    pub(super) fn at(self, entry: &str) -> Error {
+        match self {
+            Error::Act(workflow::Error::Invalid(Invalid { mut issues, kind })) => {
+                for issue in &mut issues {
+                    let rest = issue.expression.as_deref().and_then(|e| e.strip_prefix("Bundle.entry."));
+                    issue.expression = rest.map(|rest| format!("{entry}.{rest}")).or(issue.expression.take());
+                }
+                Error::Act(workflow::Error::Invalid(Invalid { issues, kind }).at(entry))
+            }
+            Error::Act(why) => Error::Act(why.at(entry)),
+            other => other,
+        }
     }
 
     /// The answer, in the format the caller takes.

@@ -14,7 +14,6 @@ use tokio::sync::mpsc;
 use super::conditions::{lenient, prefers};
 use super::error::Error;
 use super::state::{Call, State};
-use super::types;
 use crate::auth::scope::Interaction;
 use crate::fhir::when::start_of;
 use crate::fhir::{Invalid, Issue, IssueCode};
@@ -81,7 +80,7 @@ fn types_of(call: &Call) -> Result<Vec<String>, Error> {
         }
     }
     if wanted.is_empty() {
-        let all = types::all().filter(|kind| call.may(kind, Interaction::Read).is_ok());
+        let all = call.doors.types.all().filter(|kind| call.may(kind, Interaction::Read).is_ok());
         let all: Vec<String> = all.map(str::to_owned).collect();
         if all.is_empty() {
             call.may("*", Interaction::Read)?;
@@ -89,7 +88,7 @@ fn types_of(call: &Call) -> Result<Vec<String>, Error> {
         return Ok(all);
     }
     for kind in &wanted {
-        if !types::all().any(|served| served == kind) {
+        if !call.doors.types.all().any(|served| served == kind) {
             return Err(refused("_type", "_type names a resource type that is not served here.".to_owned()));
         }
         call.may(kind, Interaction::Read)?;

@@ -8,15 +8,18 @@ use axum::response::Response;
 use serde_json::Value;
 
 use super::error::Error;
-use super::state::Call;
+use super::state::{Call, Doors};
+use super::view::View;
 use crate::fhir::codec::{read_json, read_xml, write_json, write_xml};
 use crate::fhir::{Invalid, InvalidKind, Issue, Resource, check};
 
 /// How an answer is written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Format {
     pub xml: bool,
     pub pretty: bool,
+    /// How much of what is read.
+    pub view: View,
 }
 
 const JSON: &str = "application/fhir+json";
@@ -29,10 +32,10 @@ impl Format {
     /// What the caller takes: `_format` first, then `Accept`; JSON where both are open.
     pub(super) fn wanted(headers: &HeaderMap, query: &[(String, String)]) -> Result<Format, Error> {
         let of = |name: &str| query.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str());
-        let pretty = of("_pretty") == Some("true");
+        let (pretty, view) = (of("_pretty") == Some("true"), View::wanted(query)?);
         if let Some(wanted) = of("_format") {
             return match media(wanted) {
-                Some(xml) => Ok(Format { xml, pretty }),
+                Some(xml) => Ok(Format { xml, pretty, view }),
                 None => Err(Error::NotAcceptable),
             };
         }
@@ -40,16 +43,17 @@ impl Format {
         let mut ranges: Vec<(f32, usize, &str)> = accept
             .split(',')
             .enumerate()
+            .filter(|(_, range)| is_r4(range))
             .map(|(at, range)| (quality(range), at, range.split(';').next().unwrap_or_default().trim()))
             .filter(|(quality, ..)| *quality > 0.0)
             .collect();
         ranges.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
         for (_, _, range) in ranges {
             if matches!(range, "*/*" | "application/*" | "" | "text/html") {
-                return Ok(Format { xml: false, pretty });
+                return Ok(Format { xml: false, pretty, view });
             }
             if let Some(xml) = media(range) {
-                return Ok(Format { xml, pretty });
+                return Ok(Format { xml, pretty, view });
             }
         }
         Err(Error::NotAcceptable)
@@ -57,7 +61,7 @@ impl Format {
 
     /// An answer whose body is this resource.
     pub(super) fn value(&self, status: StatusCode, value: &Value) -> Response {
-        match Resource::from_value(value.clone()) {
+        match Resource::from_value(self.view.of(value).unwrap_or_else(|| value.clone())) {
             Ok(resource) => self.resource(status, &resource),
             Err(_) => plain(status, JSON, value.to_string().into_bytes()),
         }
@@ -75,7 +79,7 @@ impl Format {
 
     /// An answer whose body is stored text, which is sent as it is where it can be.
     pub(super) fn stored(&self, status: StatusCode, body: String) -> Response {
-        if !self.xml && !self.pretty {
+        if !self.xml && !self.pretty && self.view == View::Whole {
             return plain(status, JSON, body.into_bytes());
         }
         match serde_json::from_str::<Value>(&body) {
@@ -90,6 +94,12 @@ fn plain(status: StatusCode, media: &'static str, body: Vec<u8>) -> Response {
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(media));
     response
+}
+
+/// Whether a media type says no other FHIR version than this (<https://hl7.org/fhir/R4/http.html#version-parameter>).
+fn is_r4(media: &str) -> bool {
+    let said = media.split(';').skip(1).find_map(|p| p.trim().strip_prefix("fhirVersion="));
+    said.is_none_or(|version| matches!(version.trim_matches('"'), "4.0" | "4.0.1"))
 }
 
 /// Whether a media type (or a `_format` word) is FHIR XML; `None` when it is neither format.
@@ -129,34 +139,49 @@ pub(super) async fn refusals_as_wanted(request: Request, next: Next) -> Response
     }
 }
 
-/// Reads a body as a resource and checks it against base R4, then against its profiles. Every issue names its element.
-/// What a profile only warns of, and what it refuses where its mode is not to reject, comes back beside the resource.
+/// Reads a body as a resource and checks it as [`checked`] does.
 pub(super) fn read(call: &Call, body: &[u8]) -> Result<(Resource, Vec<Issue>), Error> {
-    Ok(checked(parse(call, body)?, call)?)
-}
-
-/// Checks a resource as [`read`] does.
-pub(super) fn checked(resource: Resource, call: &Call) -> Result<(Resource, Vec<Issue>), Invalid> {
-    let limits = &call.doors.limits;
-    let issues = check::check(&resource, limits.issues);
-    if !issues.is_empty() {
-        return Err(Invalid { issues, kind: InvalidKind::Malformed });
-    }
-    let warnings = call.doors.profiles.judge(&resource, &call.caller.organization, limits.issues)?;
-    Ok((resource, warnings))
+    Ok(checked(parse(call, body)?, &call.doors, &call.caller.organization)?)
 }
 
 /// Reads a body as a resource, in the format that its Content-Type says; it may still be no valid R4.
 pub(super) fn parse(call: &Call, body: &[u8]) -> Result<Resource, Error> {
-    let limits = &call.doors.limits;
-    let sent = call.headers.get(header::CONTENT_TYPE).map(|v| v.to_str().unwrap_or_default());
+    parse_as(&call.headers, body, &call.doors)
+}
+
+/// [`parse`] of a body that came with other headers than its request: in an entry of a Bundle.
+pub(super) fn parse_as(headers: &HeaderMap, body: &[u8], doors: &Doors) -> Result<Resource, Error> {
+    let sent = headers.get(header::CONTENT_TYPE).map(|v| v.to_str().unwrap_or_default());
     let xml = match sent {
         None => false,
-        Some(text) => media(text).ok_or_else(|| {
+        Some(text) => media(text).filter(|_| is_r4(text)).ok_or_else(|| {
             Error::UnsupportedMedia(
-                "Bodies are read as application/fhir+json or application/fhir+xml. Send one of them.".to_owned(),
+                "Bodies are read as application/fhir+json or application/fhir+xml, of FHIR 4.0. Send one of them."
+                    .to_owned(),
             )
         })?,
     };
-    Ok(if xml { read_xml(body, limits)? } else { read_json(body, limits)? })
+    Ok(if xml { read_xml(body, &doors.limits)? } else { read_json(body, &doors.limits)? })
+}
+
+/// Checks what this organisation sent against base R4, then against its profiles. Every issue names its element. What a
+/// profile only warns of, and what it refuses where its mode is not to reject, comes back beside the resource.
+pub(super) fn checked(
+    resource: Resource,
+    doors: &Doors,
+    organization: &str,
+) -> Result<(Resource, Vec<Issue>), Invalid> {
+    let issues = check::check(&resource, doors.limits.issues);
+    if !issues.is_empty() {
+        return Err(Invalid { issues, kind: InvalidKind::Malformed });
+    }
+    let warnings = doors.profiles.judge(&resource, organization, doors.limits.issues)?;
+    Ok((resource, warnings))
+}
+
+/// A tree that was made here for this organisation, checked as if it had sent it.
+pub(super) fn as_sent(value: &Value, doors: &Doors, organization: &str) -> Result<Resource, Invalid> {
+    let whole = read_json(value.to_string().as_bytes(), &doors.limits);
+    let checked = whole.and_then(|whole| checked(whole, doors, organization));
+    checked.map(|(resource, _)| resource).map_err(|invalid| Invalid { kind: InvalidKind::Unprocessable, ..invalid })
 }

@@ -10,13 +10,18 @@ use super::format::Format;
 use super::operations;
 use super::search::parameter_names;
 use super::state::{Doors, State};
-use super::types;
+use super::types::Types;
 use crate::fhir::search::{include_targets, references};
 use crate::fhir::when::instant;
 use crate::pathway::notification::BACKPORT;
+use crate::workflow::BORN_HERE;
 
 /// The interactions that every served type has.
-const INTERACTIONS: [&str; 6] = ["create", "read", "vread", "update", "history-instance", "search-type"];
+const INTERACTIONS: [&str; 9] =
+    ["create", "read", "vread", "update", "patch", "delete", "history-instance", "history-type", "search-type"];
+
+/// Those of them that write.
+const WRITES: [&str; 4] = ["create", "update", "patch", "delete"];
 
 /// The CapabilityStatement.
 pub(super) async fn metadata(Extract(doors): Extract<State>, uri: Uri, headers: HeaderMap) -> Result<Response, Error> {
@@ -27,7 +32,7 @@ pub(super) async fn metadata(Extract(doors): Extract<State>, uri: Uri, headers: 
 
 /// What is served, as a CapabilityStatement.
 pub(super) fn statement(doors: &Doors) -> Value {
-    let mut resources: Vec<Value> = types::all().map(|kind| resource(doors, kind)).collect();
+    let mut resources: Vec<Value> = doors.types.all().map(|kind| resource(doors, kind)).collect();
     if let Some(subscription) = resources.iter_mut().find(|said| said["type"] == "Subscription") {
         subscription["extension"] = topics(doors);
         subscription["supportedProfile"] = json!([format!("{BACKPORT}backport-subscription")]);
@@ -42,6 +47,7 @@ pub(super) fn statement(doors: &Doors) -> Value {
         "implementation": { "description": "Live Well's link to the GP record", "url": doors.fhir_base() },
         "fhirVersion": "4.0.1",
         "format": ["application/fhir+json", "application/fhir+xml"],
+        "patchFormat": ["application/json-patch+json", "application/fhir+json", "application/fhir+xml"],
         "rest": [{
             "mode": "server",
             "security": {
@@ -55,27 +61,30 @@ pub(super) fn statement(doors: &Doors) -> Value {
                 }],
             },
             "resource": resources,
-            "interaction": [{ "code": "transaction" }],
+            "interaction": [{ "code": "transaction" }, { "code": "batch" }, { "code": "history-system" }],
             "operation": [bulk_export("export")],
         }],
     })
 }
 
 fn resource(doors: &Doors, kind: &'static str) -> Value {
-    let interactions: Vec<Value> = INTERACTIONS.iter().map(|code| json!({ "code": code })).collect();
+    let written = doors.types.is_written(kind);
+    let had = |code: &&&str| written || !WRITES.contains(*code);
+    let interactions: Vec<Value> = INTERACTIONS.iter().filter(had).map(|code| json!({ "code": code })).collect();
     let mut said = json!({
         "type": kind,
         "interaction": interactions,
         "versioning": if kind == "Task" { "versioned-update" } else { "versioned" },
         "readHistory": true,
-        "updateCreate": false,
-        "conditionalCreate": true,
-        "conditionalUpdate": false,
-        "conditionalDelete": "not-supported",
+        "updateCreate": written && !BORN_HERE.contains(&kind),
+        "conditionalCreate": written,
+        "conditionalRead": "full-support",
+        "conditionalUpdate": written,
+        "conditionalDelete": if written { "single" } else { "not-supported" },
         "searchParam": search_params(kind),
     });
     let includes = references(kind).iter().map(|code| format!("{kind}:{code}")).collect();
-    for (name, values) in [("searchInclude", includes), ("searchRevInclude", rev_includes(kind))] {
+    for (name, values) in [("searchInclude", includes), ("searchRevInclude", rev_includes(kind, &doors.types))] {
         if !values.is_empty() {
             said[name] = json!(values);
         }
@@ -92,8 +101,9 @@ fn resource(doors: &Doors, kind: &'static str) -> Value {
 }
 
 /// The references of the served types that lead to this one.
-fn rev_includes(kind: &str) -> Vec<String> {
-    types::all()
+fn rev_includes(kind: &str, types: &Types) -> Vec<String> {
+    types
+        .all()
         .flat_map(|from| references(from).into_iter().map(move |code| (from, code)))
         .filter(|(from, code)| include_targets(from, code).contains(&kind))
         .map(|(from, code)| format!("{from}:{code}"))

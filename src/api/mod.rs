@@ -9,6 +9,8 @@ mod error;
 mod export;
 mod format;
 mod health;
+mod history;
+mod inner;
 mod metadata;
 mod oauth;
 mod openapi;
@@ -22,23 +24,31 @@ mod state;
 mod subscriptions;
 mod tasks;
 mod types;
+mod view;
+mod write;
 
-use axum::Router;
+use std::sync::Arc;
+
 use axum::extract::DefaultBodyLimit;
 use axum::http::Method;
 use axum::middleware;
 use axum::routing::{any, get, post};
+use axum::{Extension, Router};
+use tower_http::compression::CompressionLayer;
 
 pub use page::PageSeal;
 pub use profiles::ProfileChecks;
 pub use state::{Doors, State};
+pub use types::Types;
 
 use error::Error;
+use inner::Inner;
 use operations::{code_systems, concept_maps, everything, meta, validate, value_sets};
 
 /// Every route of the service.
 pub fn router(doors: State) -> Router {
-    Router::new()
+    let inner = Inner::new(fhir().with_state(Arc::clone(&doors)));
+    fhir()
         // For whoever looks after the service.
         .route("/livez", get(health::live))
         .route("/readyz", get(health::ready))
@@ -49,15 +59,48 @@ pub fn router(doors: State) -> Router {
         .route("/.well-known/jwks.json", get(oauth::keys))
         .route("/oauth/token", post(oauth::token))
         .route("/oauth/introspect", post(oauth::introspect))
-        // FHIR.
+        // Bundles.
+        .route("/fhir", post(bundle::take))
+        .route("/fhir/", post(bundle::take))
+        .layer(Extension(inner))
+        // Doors that are planned and not built yet.
+        .route("/fhir/$process-message", any(not_built))
+        .route("/cds-services", any(not_built))
+        .route("/cds-services/", any(not_built))
+        .route("/cds-services/{*rest}", any(not_built))
+        .route("/app", any(not_built))
+        .route("/app/", any(not_built))
+        .route("/app/{*rest}", any(not_built))
+        .fallback(no_such_path)
+        .method_not_allowed_fallback(no_such_method)
+        .layer(middleware::from_fn(format::refusals_as_wanted))
+        .layer(CompressionLayer::new())
+        // The edge holds the limit.
+        .layer(DefaultBodyLimit::disable())
+        .with_state(doors)
+}
+
+/// The routes of FHIR resources, which an entry of a Bundle goes as well.
+fn fhir() -> Router<State> {
+    Router::new()
         .route("/fhir/metadata", get(metadata::metadata))
-        .route("/fhir", post(bundle::transaction))
-        .route("/fhir/", post(bundle::transaction))
-        .route("/fhir/{kind}", get(search::by_url).post(resources::create))
+        .route(
+            "/fhir/{kind}",
+            get(search::by_url)
+                .post(write::create)
+                .put(write::update_by_criteria)
+                .patch(write::patch_by_criteria)
+                .delete(write::delete_by_criteria),
+        )
         .route("/fhir/{kind}/_search", post(search::by_form))
-        .route("/fhir/{kind}/{id}", get(resources::read_one).put(resources::update).patch(not_built).delete(not_built))
+        .route(
+            "/fhir/{kind}/{id}",
+            get(resources::read_one).put(write::update).patch(write::patch).delete(write::delete),
+        )
         .route("/fhir/{kind}/{id}/{of}", get(search::in_compartment))
-        .route("/fhir/{kind}/{id}/_history", get(resources::history))
+        .route("/fhir/_history", get(history::of_all))
+        .route("/fhir/{kind}/_history", get(history::of_type))
+        .route("/fhir/{kind}/{id}/_history", get(history::of_instance))
         .route("/fhir/{kind}/{id}/_history/{version}", get(resources::read_version))
         // What is right, what is held, what words mean.
         .route("/fhir/{kind}/$validate", post(validate::validate))
@@ -105,20 +148,6 @@ pub fn router(doors: State) -> Router {
         .route("/fhir/Group/{id}/$export", get(export::group))
         .route("/fhir/$export-status/{id}", get(export::status).delete(export::cancel))
         .route("/fhir/$export-file/{id}/{file}", get(export::file))
-        // Doors that are planned and not built yet.
-        .route("/fhir/$process-message", any(not_built))
-        .route("/cds-services", any(not_built))
-        .route("/cds-services/", any(not_built))
-        .route("/cds-services/{*rest}", any(not_built))
-        .route("/app", any(not_built))
-        .route("/app/", any(not_built))
-        .route("/app/{*rest}", any(not_built))
-        .fallback(no_such_path)
-        .method_not_allowed_fallback(no_such_method)
-        .layer(middleware::from_fn(format::refusals_as_wanted))
-        // The edge holds the limit.
-        .layer(DefaultBodyLimit::disable())
-        .with_state(doors)
 }
 
 async fn not_built(method: Method) -> Error {

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
-use axum::http::HeaderMap;
 use axum::http::request::Parts;
+use axum::http::{HeaderMap, Method};
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 use tokio::sync::Notify;
@@ -14,6 +14,8 @@ use super::error::Error;
 use super::format::Format;
 use super::page::PageSeal;
 use super::profiles::ProfileChecks;
+use super::types::Types;
+use super::view::View;
 use crate::auth::acting;
 use crate::auth::admit::admit;
 use crate::auth::caller::{Caller, Standing};
@@ -30,6 +32,7 @@ pub struct Doors {
     pub house: Arc<House>,
     pub tokens: TokenEndpoint,
     pub profiles: ProfileChecks,
+    pub types: Types,
     pub clock: Clock,
     pub limits: Limits,
     /// The public keys of the service.
@@ -49,6 +52,14 @@ impl Doors {
     pub fn fhir_base(&self) -> String {
         format!("{}/fhir", self.house.base_url)
     }
+}
+
+/// Who asks, already admitted: what an entry of a Bundle comes with.
+#[derive(Clone)]
+pub(super) struct Admitted {
+    pub caller: Caller,
+    pub actor: Actor,
+    pub now: DateTime<Utc>,
 }
 
 /// An authenticated request, as handlers see it.
@@ -73,15 +84,16 @@ impl FromRequestParts<State> for Call {
             return Err(crate::workflow::Error::NotFound.into());
         }
         let query = query_of(parts)?;
-        let format = Format::wanted(&parts.headers, &query)?;
-        let text = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok());
-        let now = doors.clock.now();
-        // The directory may have been loaded since this instance started, by another process.
-        doors.house.learn_organization(&doors.store).await?;
-        let ours = &doors.house.organization();
-        let caller =
-            admit(&doors.store, text("authorization"), text(acting::HEADER), ours, &doors.house.roles, now).await?;
-        let actor = actor(&caller, ours);
+        let mut format = Format::wanted(&parts.headers, &query)?;
+        // A part is for who reads: who writes is answered with what was stored.
+        let reads = matches!(parts.method, Method::GET | Method::HEAD) || parts.uri.path().ends_with("/_search");
+        if !reads {
+            format.view = View::Whole;
+        }
+        let Admitted { caller, actor, now } = match parts.extensions.remove() {
+            Some(admitted) => admitted,
+            None => admitted(parts, doors).await?,
+        };
         Ok(Call {
             doors: Arc::clone(doors),
             caller,
@@ -93,6 +105,18 @@ impl FromRequestParts<State> for Call {
             now,
         })
     }
+}
+
+async fn admitted(parts: &Parts, doors: &State) -> Result<Admitted, Error> {
+    let text = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok());
+    let now = doors.clock.now();
+    // The directory may have been loaded since this instance started, by another process.
+    doors.house.learn_organization(&doors.store).await?;
+    let ours = &doors.house.organization();
+    let caller =
+        admit(&doors.store, text("authorization"), text(acting::HEADER), ours, &doors.house.roles, now).await?;
+    let actor = actor(&caller, ours);
+    Ok(Admitted { caller, actor, now })
 }
 
 /// The decoded query of a request.
@@ -153,8 +177,9 @@ fn actor(caller: &Caller, ours: &str) -> Actor {
 }
 
 impl Call {
-    /// Whether the token's scopes allow this.
+    /// Whether this deployment has the interaction with the type, and the token's scopes allow it.
     pub(super) fn may(&self, kind: &str, interaction: Interaction) -> Result<(), Error> {
+        self.doors.types.have(kind, interaction)?;
         Ok(self.caller.may(kind, interaction)?)
     }
 

@@ -4,8 +4,8 @@ use super::conditions::{idempotency_key, if_match};
 use super::error::Error;
 use super::operations::inputs::{Inputs, missing};
 use super::operations::{CLAIM_NEXT, COMPLETE};
-use super::resources::written_answer;
 use super::state::{Call, State};
+use super::write::written_answer;
 use crate::auth::scope::Interaction;
 use crate::workflow::{self, Completion, Work, retrying};
 use axum::body::Bytes;
@@ -41,9 +41,10 @@ pub(super) async fn claim(
 ) -> Result<Response, Error> {
     call.may("Task", Interaction::Update)?;
     let version = if_match(&call)?;
-    let task =
-        retrying(|| workflow::claim(&doors.store, &doors.house, &call.actor, call.now, &call.request_id, &id, version))
-            .await?;
+    let task = retrying(|| {
+        workflow::claim(&doors.store, &doors.house, &call.actor, call.now, &call.request_id, &id, version.as_ref())
+    })
+    .await?;
     Ok(written_answer(&call, StatusCode::OK, task, Vec::new()))
 }
 
@@ -56,7 +57,7 @@ pub(super) async fn release(
     call.may("Task", Interaction::Update)?;
     let version = if_match(&call)?;
     let task = retrying(|| {
-        workflow::release(&doors.store, &doors.house, &call.actor, call.now, &call.request_id, &id, version)
+        workflow::release(&doors.store, &doors.house, &call.actor, call.now, &call.request_id, &id, version.as_ref())
     })
     .await?;
     Ok(written_answer(&call, StatusCode::OK, task, Vec::new()))
@@ -80,7 +81,8 @@ pub(super) async fn complete(
     let version = if_match(&call)?;
     let (store, house, actor, request) = (&doors.store, &doors.house, &call.actor, &call.request_id);
     let task =
-        retrying(|| workflow::complete(store, house, actor, call.now, request, &id, &completion, version)).await?;
+        retrying(|| workflow::complete(store, house, actor, call.now, request, &id, &completion, version.as_ref()))
+            .await?;
     doors.wake.notify_one();
     Ok(written_answer(&call, StatusCode::OK, task, Vec::new()))
 }

@@ -1,6 +1,10 @@
 //! Which resource types are served.
 
+use std::collections::BTreeSet;
+
 use super::error::Error;
+use crate::auth::scope::Interaction;
+use crate::config::Fhir;
 use crate::fhir::check;
 use crate::workflow;
 
@@ -22,7 +26,40 @@ pub(super) fn served(kind: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// The types that are served, in their order.
-pub(super) fn all() -> impl Iterator<Item = &'static str> {
-    check::resource_types().filter(|kind| served(kind).is_ok())
+/// What this deployment serves of the types that can be.
+pub struct Types {
+    read_only: BTreeSet<String>,
+    off: BTreeSet<String>,
+}
+
+impl Types {
+    /// The types as configured.
+    pub fn new(config: &Fhir) -> Types {
+        Types { read_only: config.read_only.iter().cloned().collect(), off: config.off.iter().cloned().collect() }
+    }
+
+    /// The types that are served, in their order.
+    pub(super) fn all(&self) -> impl Iterator<Item = &'static str> {
+        check::resource_types().filter(|kind| served(kind).is_ok() && !self.off.contains(*kind))
+    }
+
+    /// Whether callers write this type.
+    pub(super) fn is_written(&self, kind: &str) -> bool {
+        !self.read_only.contains(kind)
+    }
+
+    /// Refuses an interaction that this deployment does not have with this type.
+    pub(super) fn have(&self, kind: &str, interaction: Interaction) -> Result<(), Error> {
+        if self.off.contains(kind) {
+            return Err(workflow::Error::NotSupported(format!(
+                "{kind} is not served here. /fhir/metadata lists what is."
+            ))
+            .into());
+        }
+        let writes = matches!(interaction, Interaction::Create | Interaction::Update | Interaction::Delete);
+        if writes && !self.is_written(kind) {
+            return Err(Error::NotAllowed(format!("{kind} is served here to be read, and is not written by callers.")));
+        }
+        Ok(())
+    }
 }

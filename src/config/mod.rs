@@ -30,6 +30,7 @@ pub struct Config {
     pub delivery: Delivery,
     pub subscription: Subscription,
     pub pathway: Pathway,
+    pub fhir: Fhir,
     pub profiles: Profiles,
     pub limits: Limits,
     pub telemetry: Telemetry,
@@ -180,6 +181,16 @@ pub enum NhsNumberPolicy {
     Strict,
     /// It is kept as sent and flagged, and identifies nobody.
     Lenient,
+}
+
+/// `[fhir]`: which resource types are served, and how. Every other type of R4 is read and written.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Fhir {
+    /// Types that are read and never written by callers. Default: the definitions that come with the software.
+    pub read_only: Vec<String>,
+    /// Types that are not served at all. Default none.
+    pub off: Vec<String>,
 }
 
 /// `[profiles]`: the FHIR conformance resources.
@@ -349,6 +360,14 @@ impl Default for Delivery {
             pace: 1.0,
             practice: BTreeMap::new(),
         }
+    }
+}
+
+impl Default for Fhir {
+    fn default() -> Fhir {
+        let definitions =
+            ["CodeSystem", "ConceptMap", "OperationDefinition", "SearchParameter", "StructureDefinition", "ValueSet"];
+        Fhir { read_only: definitions.map(str::to_owned).to_vec(), off: Vec::new() }
     }
 }
 

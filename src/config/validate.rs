@@ -28,6 +28,11 @@ impl Config {
             }
         }
         self.profiles.check(&mut wrong);
+        for (key, kinds) in [("fhir.read_only", &self.fhir.read_only), ("fhir.off", &self.fhir.off)] {
+            for kind in kinds.iter().filter(|kind| !is_resource_type(kind)) {
+                wrong.push(format!("{key} has `{kind}`, which is no R4 resource type: give one, such as Claim"));
+            }
+        }
         range(&mut wrong, "limits.bytes", self.limits.bytes as u64, 1_000, 1_000_000_000);
         range(&mut wrong, "limits.values", self.limits.values as u64, 1_000, 100_000_000);
         range(&mut wrong, "limits.entries", self.limits.entries as u64, 1, 1_000_000);

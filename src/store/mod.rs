@@ -25,6 +25,7 @@ mod directory;
 mod everything;
 mod exports;
 mod filter;
+mod history;
 mod index;
 mod people;
 #[cfg(test)]
@@ -57,6 +58,7 @@ pub use error::StoreError;
 pub use everything::Wanted;
 pub use exports::{ExportPart, ExportRow};
 pub use filter::Sight;
+pub use history::{HistoryKey, HistoryOf, HistoryPage, HistoryRow};
 pub use people::PersonRow;
 pub use referrals::{EpisodeRow, ReferralRow};
 pub use resources::{Belongs, Stored, VersionRow};

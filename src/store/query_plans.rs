@@ -215,6 +215,40 @@ async fn each_kind_of_search_is_led_by_an_index() {
     assert!(found.is_empty(), "{found:#?}");
 }
 
+#[tokio::test]
+async fn a_history_is_read_page_by_page() {
+    let (_folder, store) = store().await;
+    let mut tx = store.write().await.unwrap();
+    let practice = Sight::Practice("TESTA1".to_owned());
+    let north = Sight::Localities(words(&["north"]));
+    let after = HistoryKey { updated_at: NOW, kind: "Task".to_owned(), id: "a".to_owned(), version: 2 };
+    let whose = [
+        HistoryOf::Instance("Task".to_owned(), "a".to_owned()),
+        HistoryOf::Types(words(&["Task"])),
+        HistoryOf::Types(words(&["Patient"])),
+    ];
+    for of in whose {
+        for sight in [&Sight::Everything, &practice, &north] {
+            for after in [None, Some(after.clone())] {
+                let page = HistoryPage { since: Some(NOW), at: None, after: after.clone(), limit: 50 };
+                tx.history(&of, &page, sight).await.unwrap();
+                let page = HistoryPage { since: None, at: Some((NOW, NOW)), after, limit: 50 };
+                tx.history(&of, &page, sight).await.unwrap();
+            }
+        }
+    }
+    // The types there are.
+    tx.history(
+        &HistoryOf::Types(words(&["Task", "Patient"])),
+        &HistoryPage { since: None, at: None, after: None, limit: 1 },
+        &practice,
+    )
+    .await
+    .unwrap();
+    let found = costly_steps(tx).await;
+    assert!(found.is_empty(), "{found:#?}");
+}
+
 #[test]
 fn a_costly_step_is_known_when_it_is_seen() {
     for (step, is) in [

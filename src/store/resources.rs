@@ -61,22 +61,6 @@ impl Tx {
         Ok(self.rows(query).await?.pop())
     }
 
-    /// Every version this caller may see, newest first.
-    pub async fn versions(&mut self, kind: &str, id: &str, sight: &Sight) -> Result<Vec<VersionRow>, StoreError> {
-        let Some(current) = self.resource(kind, id, sight).await? else { return Ok(Vec::new()) };
-        let mut all: Vec<VersionRow> = sql!(
-            self,
-            fetch_all,
-            "select version, updated_at, deleted, body from resource_history \
-             where kind = $1 and id = $2 order by version desc",
-            kind,
-            id
-        )?;
-        let Stored { version, updated_at, deleted, body, .. } = current;
-        all.insert(0, VersionRow { version, updated_at, deleted, body });
-        Ok(all)
-    }
-
     /// One version this caller may see.
     pub async fn version(
         &mut self,

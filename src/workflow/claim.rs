@@ -3,10 +3,12 @@
 use chrono::{DateTime, Utc};
 
 use crate::fhir::IssueCode;
+use crate::fhir::etag::Tags;
 use crate::pathway::task::Event;
 use crate::store::{Store, SubmissionRow, TaskRow, WorkOrder};
 
-use super::{Actor, Error, House, Result, Unit, Written, tasks};
+use super::submit::as_found;
+use super::{Actor, Error, House, Result, Unit, Written, condition, tasks};
 
 /// What a caller asks the queue for.
 pub struct Work {
@@ -95,14 +97,7 @@ async fn answered_before(unit: &mut Unit<'_>, before: &SubmissionRow, digest: &s
         )
     })?;
     let stored = unit.tx.resource("Task", id, &unit.actor.sight.clone()).await?.ok_or(Error::NotFound)?;
-    Ok(Some(Written {
-        kind: stored.kind,
-        id: stored.id,
-        version: stored.version,
-        updated_at: stored.updated_at.time(),
-        created: false,
-        body: stored.body,
-    }))
+    Ok(Some(as_found(stored)))
 }
 
 /// Gives the caller this Task.
@@ -113,11 +108,11 @@ pub async fn claim(
     now: DateTime<Utc>,
     request_id: &str,
     id: &str,
-    if_match: Option<i64>,
+    if_match: Option<&Tags>,
 ) -> Result<Written> {
     let mut unit = Unit::begin(store, house, actor, now, request_id).await?;
     let (row, _) = tasks::seen(&mut unit, id).await?;
-    current(&row, if_match)?;
+    condition::current("Task", id, row.version, if_match)?;
     if !row.owner.is_empty() {
         tasks::staff(&unit)?;
         return Err(Error::conflict(
@@ -138,11 +133,11 @@ pub async fn release(
     now: DateTime<Utc>,
     request_id: &str,
     id: &str,
-    if_match: Option<i64>,
+    if_match: Option<&Tags>,
 ) -> Result<Written> {
     let mut unit = Unit::begin(store, house, actor, now, request_id).await?;
     let (row, task) = tasks::seen(&mut unit, id).await?;
-    current(&row, if_match)?;
+    condition::current("Task", id, row.version, if_match)?;
     tasks::may_work_on(&unit, &row)?;
     unit.audit("$release", &format!("Task/{id}"), &row.person);
     tasks::apply(&mut unit, row, task, Event::Release).await?;
@@ -155,16 +150,6 @@ async fn take(unit: &mut Unit<'_>, row: TaskRow, interaction: &str) -> Result<()
     unit.audit(interaction, &format!("Task/{}", row.id), &row.person);
     tasks::apply(unit, row, seen.resource, Event::Claim { by }).await?;
     Ok(())
-}
-
-pub(super) fn current(row: &TaskRow, if_match: Option<i64>) -> Result<()> {
-    match if_match {
-        Some(version) if version != row.version => Err(Error::Stale(format!(
-            "Task/{} is at version {}, not {version}. Read it again and repeat the change on what you find.",
-            row.id, row.version
-        ))),
-        _ => Ok(()),
-    }
 }
 
 async fn the_task(unit: Unit<'_>, id: &str) -> Result<Written> {

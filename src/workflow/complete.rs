@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
+use crate::fhir::etag::Tags;
 use crate::fhir::systems::{TASK_INPUT, TASK_OUTCOME};
 use crate::fhir::when::{instant, start_of};
 use crate::fhir::{Invalid, InvalidKind, Issue, IssueCode, Resource};
@@ -10,7 +11,7 @@ use crate::pathway::plan::{Follow, History, Input, Step, is_urgent};
 use crate::pathway::task::Event;
 use crate::store::{At, ReferralRow, Store, TaskRow};
 
-use super::{Actor, Error, House, Result, Unit, Written, claim, tasks};
+use super::{Actor, Error, House, Result, Unit, Written, condition, tasks};
 
 /// What a Task is completed with.
 pub struct Completion {
@@ -31,11 +32,11 @@ pub async fn complete(
     request_id: &str,
     id: &str,
     completion: &Completion,
-    if_match: Option<i64>,
+    if_match: Option<&Tags>,
 ) -> Result<Written> {
     let mut unit = Unit::begin(store, house, actor, now, request_id).await?;
     let (row, _) = tasks::seen(&mut unit, id).await?;
-    claim::current(&row, if_match)?;
+    condition::current("Task", id, row.version, if_match)?;
     unit.audit("$complete", &format!("Task/{id}"), &row.person);
     complete_in(&mut unit, id, completion).await?;
     let written = unit.commit().await?;

@@ -33,6 +33,9 @@ pub enum Error {
     /// This service does not do that.
     #[error("not supported: {0}")]
     NotSupported(String),
+    /// What is wrong with one entry of a Bundle, and so with all of it.
+    #[error("{at}: {why}")]
+    Entry { at: String, why: Box<Error> },
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -41,6 +44,23 @@ impl Error {
     /// A rule that the element at `expression` breaks.
     pub fn rule(code: IssueCode, expression: impl Into<String>, text: impl Into<String>) -> Error {
         Error::Invalid(Invalid::unprocessable(Issue::error(code, expression, text)))
+    }
+
+    /// The same, naming the entry of a Bundle that it is about (`Bundle.entry[2]`). A failure of the store is nobody's.
+    pub fn at(self, entry: &str) -> Error {
+        let named = |issue: Issue| match issue.expression.as_deref() {
+            None => Issue { expression: Some(entry.to_owned()), ..issue },
+            Some(expression) if expression.starts_with("Bundle") => issue,
+            Some(_) => issue.under(&format!("{entry}.resource")),
+        };
+        match self {
+            Error::Invalid(Invalid { issues, kind }) => {
+                Error::Invalid(Invalid { issues: issues.into_iter().map(named).collect(), kind })
+            }
+            Error::Conflict(issue) => Error::Conflict(named(issue)),
+            Error::Store(_) | Error::Entry { .. } => self,
+            _ => Error::Entry { at: entry.to_owned(), why: Box::new(self) },
+        }
     }
 
     /// A contradiction with what is stored.

@@ -11,7 +11,7 @@ use crate::fhir::systems::{NHS_NUMBER, ODS};
 use crate::fhir::{Issue, IssueCode, Resource, path};
 use crate::store::{Belongs, PersonRow};
 
-use super::submit::Sent;
+use super::transaction::Sent;
 use super::unit::flag;
 use super::{Error, Result, Unit, tasks};
 

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use crate::fhir::{Resource, path};
 use crate::store::{Belongs, DeliveryItem};
 
-use super::submit::references;
+use super::links::references;
 use super::unit::flag;
 use super::{Error, Result, Unit, Written, load};
 
@@ -97,14 +97,32 @@ fn is_directory_work(unit: &Unit<'_>, resource: &Resource) -> bool {
 pub(super) async fn change_kept(unit: &mut Unit<'_>, resource: Resource) -> Result<()> {
     let kind = resource.kind().to_owned();
     let seen = unit.see(&kind, resource.id().unwrap_or_default()).await?.ok_or(Error::NotFound)?;
-    let own = seen.belongs.sender == unit.actor.organization && !seen.belongs.sender.is_empty();
-    let directory = seen.belongs == Belongs::default() && is_directory_work(unit, &resource);
-    if !own && !directory {
-        return Err(Error::Forbidden(format!("This {kind} is not your organisation's own, so you cannot change it.")));
-    }
+    is_the_callers(unit, &resource, &seen.belongs)?;
     stays_with_person(unit, &resource, &seen.belongs.person).await?;
     unit.audit("update", &resource.reference(), &seen.belongs.person);
     unit.change(resource).await
+}
+
+/// A new version of what was deleted, by whoever could have deleted it.
+pub(super) async fn restore(unit: &mut Unit<'_>, resource: Resource) -> Result<()> {
+    let (kind, id) = (resource.kind().to_owned(), resource.id().unwrap_or_default().to_owned());
+    let sight = unit.actor.sight.clone();
+    let belongs = unit.tx.resource(&kind, &id, &sight).await?.ok_or(Error::NotFound)?.belongs();
+    is_the_callers(unit, &resource, &belongs)?;
+    stays_with_person(unit, &resource, &belongs.person).await?;
+    unit.audit("update", &resource.reference(), &belongs.person);
+    unit.change(resource).await
+}
+
+/// Refuses what is not the organisation's own, nor the directory's in the hands of those who keep it.
+pub(super) fn is_the_callers(unit: &Unit<'_>, resource: &Resource, belongs: &Belongs) -> Result<()> {
+    let own = belongs.sender == unit.actor.organization && !belongs.sender.is_empty();
+    let directory = *belongs == Belongs::default() && is_directory_work(unit, resource);
+    if own || directory {
+        return Ok(());
+    }
+    let kind = resource.kind();
+    Err(Error::Forbidden(format!("This {kind} is not your organisation's own, so you cannot change it.")))
 }
 
 /// Refuses a new version that is about someone else.
@@ -157,9 +175,9 @@ async fn may_know(unit: &mut Unit<'_>, person: &str) -> Result<bool> {
 
 /// Notes on what was written that some of its references mean nothing here. National messages are full of them, so
 /// they are kept and recorded, never refused.
-pub(super) async fn note_dangling(unit: &mut Unit<'_>, written: &[Written]) -> Result<()> {
+pub(super) async fn note_dangling(unit: &mut Unit<'_>, written: &[Option<Written>]) -> Result<()> {
     let mut known: HashMap<String, bool> = HashMap::new();
-    for place in written.iter().filter(|w| w.created) {
+    for place in written.iter().flatten().filter(|w| w.created) {
         let Some(seen) = unit.get(&place.kind, &place.id).await? else { continue };
         for (reference, _) in references(&seen.resource) {
             let dangling = match known.get(&reference) {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
-use serde_json::{Value, json};
+use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use crate::fhir::search::{Criterion, IndexRow, Word, rows};
@@ -11,11 +11,12 @@ use crate::fhir::systems::ODS;
 use crate::fhir::{IssueCode, Resource};
 use crate::store::{Belongs, Page, Sight, Store};
 
-use super::submit::rewrite;
+use super::links::rewrite;
+use super::unit::same_content;
 use super::{Actor, Error, House, Result, Unit, deliver, retrying};
 
 /// The resource types of the directory.
-pub const DIRECTORY: [&str; 14] = [
+pub const DIRECTORY: [&str; 17] = [
     "Organization",
     "Location",
     "Endpoint",
@@ -30,6 +31,9 @@ pub const DIRECTORY: [&str; 14] = [
     "CodeSystem",
     "ConceptMap",
     "ActivityDefinition",
+    "StructureDefinition",
+    "SearchParameter",
+    "OperationDefinition",
 ];
 
 /// What loading came to.
@@ -159,7 +163,7 @@ async fn keep(unit: &mut Unit<'_>, resource: Resource) -> Result<Kept> {
                 format!("The id {id} is taken by a resource that is not of the directory."),
             ));
         }
-        Some(stored) if content(&stored.resource()?) == content(&resource) => return Ok(Kept::Unchanged),
+        Some(stored) if !stored.deleted && same_content(&stored.resource()?, &resource) => return Ok(Kept::Unchanged),
         Some(_) => {
             unit.change(resource.clone()).await?;
             Kept::Changed
@@ -167,19 +171,6 @@ async fn keep(unit: &mut Unit<'_>, resource: Resource) -> Result<Kept> {
     };
     unit.audit("load", &format!("{kind}/{id}"), "");
     Ok(kept)
-}
-
-/// A resource without what the server sets.
-fn content(resource: &Resource) -> Value {
-    let mut value = resource.value().clone();
-    if let Some(meta) = value.get_mut("meta").and_then(Value::as_object_mut) {
-        meta.remove("versionId");
-        meta.remove("lastUpdated");
-        if meta.is_empty() {
-            value.as_object_mut().map(|fields| fields.shift_remove("meta"));
-        }
-    }
-    value
 }
 
 /// The id of a resource that came without one: that of the one with the same identifier, else one made from its content.

@@ -11,8 +11,8 @@ use crate::pathway::write_back::writes_back;
 use crate::store::{Belongs, DeliveryItem, ReferralRow};
 
 use super::keep::{self, Keeping, Recorded};
-use super::submit::text_at;
-use super::unit::flag;
+use super::links::text_at;
+use super::unit::{flag, same_content};
 use super::{Error, Result, Unit, deliver, tasks};
 
 /// What counts as recorded when Live Well's own clients send it.
@@ -96,6 +96,9 @@ pub(super) async fn change_record(
     same_person(unit, &mut resource, &seen.belongs.person, expression).await?;
     check_pam(unit, &mut resource, expression)?;
     unit.audit("update", &resource.reference(), &seen.belongs.person);
+    if same_content(&seen.resource, &resource) {
+        return Ok(());
+    }
     let (kind, reaches_practice) = (resource.kind().to_owned(), writes_back(&resource));
     unit.change(resource).await?;
     keeping.concerns(&seen.belongs.person, &seen.belongs.referral);

@@ -10,7 +10,7 @@ use crate::pathway::referral::{self, Ours, ReferralReference, Standing};
 use crate::store::{At, Belongs, EpisodeRow, PersonRow, ReferralRow, TaskRow};
 
 use super::identify::{self, Identified};
-use super::submit::Sent;
+use super::transaction::Sent;
 use super::unit::flag;
 use super::{Error, Result, Unit, tasks};
 

@@ -8,11 +8,12 @@ use crate::fhir::{IssueCode, Resource, path};
 use crate::pathway::plan::Step;
 use crate::pathway::referral::priority_rank;
 use crate::pathway::task::{Event, NotAllowed, TaskState};
-use crate::store::{At, Belongs, PersonRow, ReferralRow, Store, StoreError, TaskRow};
+use crate::store::{At, Belongs, PersonRow, ReferralRow, StoreError, TaskRow};
 
 use super::actor::Staff;
 use super::complete::{self, Completion};
-use super::{Actor, Error, House, Result, Unit, Written};
+use super::unit::same_content;
+use super::{Error, Result, Unit};
 
 /// How long before it is due a Task is first handed out: a review in a year is nobody's work today. Local policy.
 const AHEAD: chrono::Duration = chrono::Duration::days(21);
@@ -234,41 +235,13 @@ fn not_allowed(why: NotAllowed) -> Error {
     Error::rule(IssueCode::BusinessRule, "Task.status", why.text)
 }
 
-/// Changes a Task as a PUT asks: status and owner by the state machine; priority, notes and outputs as sent.
-pub async fn change_task(
-    store: &Store,
-    house: &House,
-    actor: &Actor,
-    now: chrono::DateTime<chrono::Utc>,
-    request_id: &str,
-    task: Resource,
-    if_match: Option<i64>,
-) -> Result<Written> {
-    let mut unit = Unit::begin(store, house, actor, now, request_id).await?;
-    let id = task.id().unwrap_or_default().to_owned();
-    change_task_in(&mut unit, task, if_match).await?;
-    let written = unit.commit().await?;
-    written.into_iter().find(|w| w.kind == "Task" && w.id == id).ok_or(Error::NotFound)
-}
-
 /// What a PUT may change beside the state.
 const OPEN_TO_CHANGE: [&str; 8] =
     ["priority", "note", "output", "businessStatus", "statusReason", "executionPeriod", "lastModified", "restriction"];
 
-/// [`change_task`] inside a submission.
-pub(super) async fn change_task_in(unit: &mut Unit<'_>, wanted: Resource, if_match: Option<i64>) -> Result<()> {
+/// Changes a Task as a PUT or PATCH asks: status and owner by the state machine; priority, notes and outputs as sent.
+pub(super) async fn change_task(unit: &mut Unit<'_>, wanted: Resource) -> Result<()> {
     let id = wanted.id().unwrap_or_default().to_owned();
-    let current = unit.see("Task", &id).await?.ok_or(Error::NotFound)?;
-    match if_match {
-        None => return Err(Error::NeedsVersion),
-        Some(version) if version != current.version => {
-            return Err(Error::Stale(format!(
-                "Task/{id} is at version {}, not {version}. Read it again and repeat the change on what you find.",
-                current.version
-            )));
-        }
-        Some(_) => {}
-    }
     if unit.tx.task(&id).await?.is_none() {
         return super::keep::change_kept(unit, wanted).await;
     }
@@ -284,7 +257,11 @@ pub(super) async fn change_task_in(unit: &mut Unit<'_>, wanted: Resource, if_mat
     let event = state_of(&row)?.change_to(status, owner).map_err(not_allowed)?;
     may_work_on(unit, &row)?;
     unit.audit("update", &format!("Task/{id}"), &row.person);
+    let before = task.clone();
     take_over(&mut task, &wanted);
+    if event.is_none() && same_content(&before, &task) {
+        return Ok(());
+    }
     row.priority = i64::from(priority_rank(task.text("priority").unwrap_or_default()));
     row.due = task.text("restriction.period.end").and_then(start_of).map_or(row.due, At::from);
     unit.tx.reorder_task(&row.id, row.priority, row.due).await?;

@@ -11,6 +11,7 @@ use crate::fhir::when::instant;
 use crate::fhir::{Resource, search};
 use crate::store::{AuditRow, Belongs, Practice, Sight, Store, StoreError, Stored, Tx};
 
+use super::submit::as_found;
 use super::{Actor, Error, House, Result, subscription};
 
 /// The work of one act. Resources are changed in memory and flushed by [`Unit::commit`], so that each gets one new
@@ -36,6 +37,18 @@ pub(super) struct Touched {
     pub(super) resource: Resource,
     pub(super) belongs: Belongs,
     pub(super) version: i64,
+    pub(super) deleted: bool,
+}
+
+impl Touched {
+    /// Whether it comes to what was there before: that makes no new version. A Task's place in the queue carries its
+    /// version, and whoever changes it has looked whether anything changes.
+    fn is_as_before(&self) -> bool {
+        let Some(before) = self.before.as_ref().filter(|before| !before.deleted && !self.deleted) else { return false };
+        self.resource.kind() != "Task"
+            && before.belongs() == self.belongs
+            && before.resource().is_ok_and(|before| same_content(&before, &self.resource))
+    }
 }
 
 /// A resource this unit wrote.
@@ -47,6 +60,8 @@ pub struct Written {
     pub updated_at: DateTime<Utc>,
     /// It did not exist before.
     pub created: bool,
+    /// It does not exist any more.
+    pub deleted: bool,
     pub body: String,
 }
 
@@ -112,6 +127,9 @@ impl<'a> Unit<'a> {
     async fn look(&mut self, kind: &str, id: &str, sight: &Sight) -> Result<Option<Seen>> {
         let key = format!("{kind}/{id}");
         if let Some(t) = self.places.get(&key).and_then(|at| self.touched.get(*at)) {
+            if t.deleted {
+                return Ok(None);
+            }
             let version = t.before.as_ref().map_or(t.version, |before| before.version);
             return Ok(Some(Seen { resource: t.resource.clone(), belongs: t.belongs.clone(), version }));
         }
@@ -140,7 +158,7 @@ impl<'a> Unit<'a> {
 
     /// A new resource; its id is set.
     pub fn create(&mut self, resource: Resource, belongs: Belongs) {
-        self.touch(Touched { before: None, resource, belongs, version: 1 });
+        self.touch(Touched { before: None, resource, belongs, version: 1, deleted: false });
     }
 
     fn touch(&mut self, touched: Touched) {
@@ -162,7 +180,18 @@ impl<'a> Unit<'a> {
         };
         let belongs = before.belongs();
         let version = before.version + 1;
-        self.touch(Touched { before: Some(before), resource, belongs, version });
+        self.touch(Touched { before: Some(before), resource, belongs, version, deleted: false });
+        Ok(())
+    }
+
+    /// The last version of a resource, which says that it is deleted. Its history stays.
+    pub(super) async fn delete(&mut self, kind: &str, id: &str) -> Result<()> {
+        let nothing = Resource::from_value(json!({ "resourceType": kind, "id": id }))?;
+        let key = nothing.reference();
+        self.change(nothing).await?;
+        if let Some(t) = self.places.get(&key).and_then(|at| self.touched.get_mut(*at)) {
+            t.deleted = true;
+        }
         Ok(())
     }
 
@@ -187,6 +216,22 @@ impl<'a> Unit<'a> {
         self.places.get(&resource.reference()).and_then(|at| self.touched.get(*at)).map_or(1, |t| t.version)
     }
 
+    /// The version and time a resource will have once this unit is durable: those it has, where nothing changes.
+    pub(super) fn standing(&self, kind: &str, id: &str) -> (i64, DateTime<Utc>) {
+        match self.places.get(&format!("{kind}/{id}")).and_then(|at| self.touched.get(*at)) {
+            Some(t @ Touched { before: Some(before), .. }) if t.is_as_before() => {
+                (before.version, before.updated_at.time())
+            }
+            Some(t) => (t.version, self.now),
+            None => (1, self.now),
+        }
+    }
+
+    /// Whether this unit writes this resource.
+    pub(super) fn touches(&self, kind: &str, id: &str) -> bool {
+        self.places.contains_key(&format!("{kind}/{id}"))
+    }
+
     /// Notes who did what, to be written with the rest.
     pub fn audit(&mut self, interaction: &str, target: &str, person: &str) {
         self.audit.push(audit_row(self.actor, self.now, self.request_id, interaction, target, person, "success"));
@@ -203,8 +248,12 @@ impl<'a> Unit<'a> {
         let mut written = Vec::with_capacity(self.touched.len());
         let mut fresh = Vec::new();
         let mut rows = Vec::new();
-        let touched = std::mem::take(&mut self.touched);
+        let mut touched = std::mem::take(&mut self.touched);
         for t in &touched {
+            if let Some(before) = t.before.as_ref().filter(|_| t.is_as_before()) {
+                written.push(as_found(before.clone()));
+                continue;
+            }
             let stored = self.stamped(t);
             written.push(Written {
                 kind: stored.kind.clone(),
@@ -212,6 +261,7 @@ impl<'a> Unit<'a> {
                 version: stored.version,
                 updated_at: self.now,
                 created: t.before.is_none(),
+                deleted: t.deleted,
                 body: stored.body.clone(),
             });
             let (kind, id) = (t.resource.kind(), t.resource.id().unwrap_or_default());
@@ -234,6 +284,7 @@ impl<'a> Unit<'a> {
         }
         self.tx.insert_resources(&fresh).await?;
         self.tx.add_index(&rows).await?;
+        touched.retain(|t| !t.deleted && !t.is_as_before());
         subscription::notice(self, &touched).await?;
         self.tx.insert_audit(&self.audit).await?;
         Ok(written)
@@ -246,7 +297,7 @@ impl<'a> Unit<'a> {
             id: resource.id().unwrap_or_default().to_owned(),
             version: touched.version,
             updated_at: self.now.into(),
-            deleted: false,
+            deleted: touched.deleted,
             sender: touched.belongs.sender.clone(),
             person: touched.belongs.person.clone(),
             referral: touched.belongs.referral.clone(),
@@ -277,6 +328,24 @@ pub fn audit_row(
         request_id: request_id.to_owned(),
         outcome: outcome.to_owned(),
     }
+}
+
+/// Whether two versions say the same, but for what the server sets.
+pub(super) fn same_content(one: &Resource, other: &Resource) -> bool {
+    content(one) == content(other)
+}
+
+/// A resource without what the server sets.
+fn content(resource: &Resource) -> Value {
+    let mut value = resource.value().clone();
+    if let Some(meta) = value.get_mut("meta").and_then(Value::as_object_mut) {
+        meta.remove("versionId");
+        meta.remove("lastUpdated");
+        if meta.is_empty() {
+            value.as_object_mut().map(|fields| fields.shift_remove("meta"));
+        }
+    }
+    value
 }
 
 /// The resource with `resourceType`, `id` and `meta` first, and the server's own version and time in `meta`.

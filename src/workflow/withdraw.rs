@@ -6,7 +6,8 @@ use crate::fhir::systems::REFERRAL_REFERENCE;
 use crate::fhir::{Resource, path};
 
 use super::refer::business_identifiers;
-use super::submit::Sent;
+use super::transaction::Sent;
+use super::unit::same_content;
 use super::{Error, Result, Unit, complete, keep, refer};
 
 /// A new version of a ServiceRequest by its sender. `revoked` and `entered-in-error` cancel what is open; anything else
@@ -25,6 +26,9 @@ pub(super) async fn change_referral(
         ));
     }
     unit.audit("update", &format!("ServiceRequest/{id}"), &seen.belongs.person);
+    if same_content(&seen.resource, &request) {
+        return Ok(());
+    }
     unit.hold_person(&seen.belongs.person).await?;
     let Some(referral) = unit.tx.referral(&id).await? else {
         keep::stays_with_person(unit, &request, &seen.belongs.person).await?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use livewell::app::{self, Running};
 use livewell::demo::practice::{Aim, Fault, Traffic};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
@@ -61,6 +61,36 @@ fn a_token_of_one_instance_is_good_at_all_and_an_assertion_buys_one() {
         let answers = asked.join_all().await;
         assert_eq!(answers.iter().filter(|status| **status == 200).count(), 1, "{answers:?}");
         assert!(answers.iter().all(|status| matches!(status, 200 | 400 | 401)), "{answers:?}");
+        stop(running).await;
+    });
+}
+
+#[test]
+fn of_many_conditional_creates_at_three_instances_exactly_one_makes_it() {
+    harness::run(Database::Postgres, async |app: TestApp| {
+        let (origins, running) = three(&app).await;
+        let practice = app.practice("TESTA1").await;
+        practice.token().await;
+        let condition = crate::conditional::condition("one", "x");
+        let criteria = "identifier=https://practice.example/Id/condition|one";
+        let bundle = json!({ "resourceType": "Bundle", "type": "transaction", "entry": [{
+            "resource": condition, "request": { "method": "POST", "url": "Condition", "ifNoneExist": criteria } }] });
+        let mut sent = JoinSet::new();
+        for n in 0..32 {
+            let origin = &origins[n % 3];
+            // Half of them inside Bundles.
+            let ask = match n.is_multiple_of(2) {
+                true => practice.post(format!("{origin}/fhir/Condition"), &condition).header("If-None-Exist", criteria),
+                false => practice.post(format!("{origin}/fhir"), &bundle),
+            };
+            sent.spawn(ask.into_future());
+        }
+        let answers: Vec<Answer> = sent.join_all().await;
+        let alone = answers.iter().filter(|answer| answer.status == 201).count();
+        let bundled = answers.iter().filter(|a| a.body["entry"][0]["response"]["status"] == "201 Created").count();
+        assert_eq!(alone + bundled, 1, "{:?}", answers.iter().map(|answer| answer.status).collect::<Vec<_>>());
+        assert!(answers.iter().all(|answer| matches!(answer.status, 200 | 201)));
+        assert_eq!(app.count("resource where kind = 'Condition'").await, 1);
         stop(running).await;
     });
 }

@@ -25,6 +25,7 @@ const WIRING: &[&str] = &["app", "build", "cli", "config", "lib", "main", "telem
 const CRATES: &[(&str, &[&str])] = &[
     ("axum", &["api", "demo"]),
     ("tower", &["api", "demo"]),
+    ("tower_http", &["api"]),
     ("hyper", &["api", "demo"]),
     ("hyper_util", &["api", "demo"]),
     ("reqwest", &["outbound", "demo"]),

@@ -111,15 +111,22 @@ on_each_database! {
                     // Refused for its content, so it was looked at.
                     "create" => (caller.post(kind, &wrong).await, 400),
                     "update" => (caller.put(format!("{kind}/nobody"), &wrong).await, 400),
+                    "patch" => (caller.send(Method::PATCH, format!("{kind}/nobody")).json(&wrong).await, 400),
+                    // There is nothing to delete, so nothing is there.
+                    "delete" => (caller.send(Method::DELETE, format!("{kind}/nobody")).await, 204),
+                    "history-type" => (caller.get(format!("{kind}/_history?_count=1")).await, 200),
                     other => panic!("{kind}: what is {other}?"),
                 };
                 answer.expect(expected);
             }
         }
-        assert_eq!(codes(&statement["rest"][0], "interaction"), ["transaction"]);
-        let nothing = json!({ "resourceType": "Bundle", "type": "transaction" });
-        let answer = caller.post("", &nothing).await;
-        assert!([200, 400, 422].contains(&answer.status), "{}", answer.text);
+        assert_eq!(codes(&statement["rest"][0], "interaction"), ["transaction", "batch", "history-system"]);
+        for kind in ["transaction", "batch"] {
+            let nothing = json!({ "resourceType": "Bundle", "type": kind });
+            let answer = caller.post("", &nothing).await.expect(200);
+            assert_eq!(answer.body["type"], format!("{kind}-response"));
+        }
+        caller.get("_history?_count=1").await.expect(200);
     }
 
     async fn an_instance_goes_through_all_that_is_named(app: TestApp) {
@@ -217,8 +224,6 @@ on_each_database! {
             (Method::GET, "/app"),
             (Method::GET, "/app/"),
             (Method::GET, "/app/work-list"),
-            (Method::PATCH, "/fhir/Task/nobody"),
-            (Method::DELETE, "/fhir/Task/nobody"),
             (Method::GET, "/fhir/AuditEvent"),
         ] {
             let answer = caller.send(method, path).await.expect(501);
@@ -232,9 +237,26 @@ on_each_database! {
         assert_eq!(list(rest, "operation").map(|o| o["name"].clone()).collect::<Vec<_>>(), ["export"]);
         for resource in list(rest, "resource") {
             assert!(!["AuditEvent", "MessageHeader"].contains(&resource["type"].as_str().unwrap()));
-            let named = codes(resource, "interaction");
-            assert!(!named.iter().any(|code| code == "patch" || code == "delete"), "{resource}");
         }
+    }
+
+    async fn a_type_that_is_read_only_is_not_written_and_says_so(app: TestApp) {
+        let caller = app.system().await;
+        let statement = statement(&caller).await;
+        let find = |kind: &str| list(&statement["rest"][0], "resource").find(|r| r["type"] == kind).unwrap();
+        let named = codes(find("ValueSet"), "interaction");
+        assert_eq!(named, ["read", "vread", "history-instance", "history-type", "search-type"]);
+        assert_eq!(find("ValueSet")["conditionalUpdate"], false);
+        // The definitions that come with the software are read by their id, by everyone.
+        for (kind, id) in [("ValueSet", "role"), ("StructureDefinition", "LiveWell-Referral"), ("OperationDefinition", "Task-claim")] {
+            let practice = app.practice("TESTA1").await;
+            let read = practice.get(format!("{kind}/{id}")).await.expect(200).body;
+            assert_eq!(read["url"], format!("https://livewell.example/{kind}/{id}"));
+            caller.put(format!("{kind}/{id}"), &read).await.expect(405);
+            caller.send(Method::DELETE, format!("{kind}/{id}")).await.expect(405);
+            caller.post(kind, &read).await.expect(405);
+        }
+        assert!(codes(find("Observation"), "interaction").contains(&"patch".to_owned()));
     }
 
     async fn a_type_it_names_says_where_its_profiles_are(app: TestApp) {

@@ -157,7 +157,8 @@ on_each_database! {
         let at = format!("Condition/{}", condition["id"].as_str().unwrap());
         for (tag, status) in [
             ("W/\"9\"", 412), ("\"9\"", 412), ("9", 412), ("W/\"0\"", 412), ("W/\"-1\"", 412),
-            ("*", 400), ("W/\"1\", W/\"2\"", 400), ("one", 400), ("", 400), ("W/", 400), ("\u{e9}", 400),
+            ("W/\"8\", W/\"9\"", 412), ("W/\"of-another-server\"", 412),
+            ("one", 400), ("", 400), ("W/", 400), ("\"1", 400), ("\u{e9}", 400),
         ] {
             let answer = practice.put(at.as_str(), &condition).header("If-Match", tag).await;
             assert_eq!(answer.status, status, "{tag}: {}", answer.text);
@@ -172,9 +173,12 @@ on_each_database! {
         let twice = practice.put(at.as_str(), &condition).header("If-Match", "W/\"1\"").header("If-Match", "W/\"9\"");
         twice.await.expect(400);
         assert_eq!(practice.get(at.as_str()).await.expect(200).version(), 1);
-        practice.put(at.as_str(), &condition).header("If-Match", "\"1\"").await.expect(200);
-        practice.put(at.as_str(), &condition).header("If-Match", "2").await.expect(200);
-        practice.put(at.as_str(), &condition).header("If-Match", "W/\"3\"").await.expect(200);
+        for (version, tag) in ["\"1\"", "2", "W/\"3\"", "W/\"9\", W/\"4\"", "*"].into_iter().enumerate() {
+            let mut changed = condition.clone();
+            changed["code"] = json!({ "text": format!("Change {version}") });
+            let answer = practice.put(at.as_str(), &changed).header("If-Match", tag).await.expect(200);
+            assert_eq!(usize::try_from(answer.version()).unwrap(), version + 2, "{tag}");
+        }
     }
 
     // LinuxForHealth 3539, hapi-fhir 1819, medplum 7019: transactions that meet in opposite orders ended in deadlock and 500.
@@ -182,6 +186,9 @@ on_each_database! {
         let practice = app.practice("TESTA1").await;
         let (a, b) = (made(&practice, &long_term("a")).await, made(&practice, &long_term("b")).await);
         let ask = |n: usize| {
+            let (mut a, mut b) = (a.clone(), b.clone());
+            a["code"] = json!({ "text": format!("Change {n}") });
+            b["code"] = a["code"].clone();
             let entries = if n.is_multiple_of(2) { vec![put(&a), put(&b)] } else { vec![put(&b), put(&a)] };
             practice.post("", &transaction(entries))
         };

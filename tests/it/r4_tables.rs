@@ -25,8 +25,11 @@ type Package = BTreeMap<String, Value>;
 fn the_r4_tables_are_what_the_definitions_say() {
     let Some(tgz) = test_data::present("r4-definitions/hl7.fhir.r4.core.tgz") else { return };
     let package = read_package(&tgz);
-    for (name, made) in [("structure.txt", structure(&package)), ("search-parameters.txt", search_parameters(&package))]
-    {
+    for (name, made) in [
+        ("structure.txt", structure(&package)),
+        ("search-parameters.txt", search_parameters(&package)),
+        ("summary.txt", summary(&package)),
+    ] {
         let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("fhir-profiles/r4").join(name);
         if std::env::var_os("TEST_WRITE_TABLES").is_some() {
             fs::create_dir_all(shipped.parent().expect("a folder")).expect("the folder can be made");
@@ -145,6 +148,36 @@ fn structure(package: &Package) -> String {
     }
     value_set_lines(package, &bound, &mut out);
     out
+}
+
+/// A line for each resource type: the elements that a summary has.
+fn summary(package: &Package) -> String {
+    let mut lines = Vec::new();
+    for definition in of_kind(package, "StructureDefinition").filter(|d| defines_a_type(d)) {
+        if text(definition, "kind") != "resource" || definition["abstract"] == true {
+            continue;
+        }
+        let kind = text(definition, "type");
+        let marked = list(&definition["snapshot"], "element").iter().filter(|e| e["isSummary"] == true);
+        let paths = marked.filter_map(|e| text(e, "path").strip_prefix(&format!("{kind}.")));
+        let paths: Vec<String> = paths
+            .map(|path| path.replace("[x]", ""))
+            .filter(|path| !["id", "meta", "implicitRules"].contains(&path.as_str()))
+            .collect();
+        let whole =
+            |path: &&String| path.match_indices('.').all(|(at, _)| paths.iter().any(|parent| *parent == path[..at]));
+        let kept: Vec<&str> = paths.iter().filter(whole).map(String::as_str).collect();
+        lines.push(format!("{kind} {}", kept.join(" ")));
+    }
+    lines.sort();
+    format!(
+        "{ORIGIN}\
+# The elements of each resource type that a summary has (ElementDefinition.isSummary), beside id, meta and implicitRules.
+# Those of an element that the type defines itself stand with its path; of one without, a summary has all. A choice stands without [x].
+{}
+",
+        lines.join("\n")
+    )
 }
 
 /// Resources, datatypes and their abstract bases: not profiles, not logical models.

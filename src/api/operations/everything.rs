@@ -16,7 +16,6 @@ use super::value_sets::unprocessable;
 use crate::api::error::Error;
 use crate::api::resources::disclose;
 use crate::api::state::Call;
-use crate::api::types;
 use crate::auth::scope::Interaction;
 use crate::fhir::care_dates::care_dates;
 use crate::fhir::check::is_resource_type;
@@ -91,8 +90,8 @@ impl Asked {
     fn wanted(&self, call: &Call) -> Result<Wanted, Error> {
         let readable = |kind: &&str| call.may(kind, Interaction::Read).is_ok();
         let asked = |kind: &&str| self.types.is_empty() || self.types.iter().any(|t| t == kind);
-        let kinds: Vec<String> = types::all().filter(readable).filter(asked).map(str::to_owned).collect();
-        let all = kinds.len() == types::all().count();
+        let kinds: Vec<String> = call.doors.types.all().filter(readable).filter(asked).map(str::to_owned).collect();
+        let all = kinds.len() == call.doors.types.all().count();
         let since = self.since.as_deref().and_then(Interval::parse).map(|since| At(since.low));
         Ok(Wanted { kinds: (!all).then_some(kinds), since })
     }

@@ -14,9 +14,10 @@ use crate::api::resources::disclose;
 use crate::api::state::Call;
 use crate::api::types::served;
 use crate::auth::scope::Interaction;
+use crate::fhir::etag::Tags;
 use crate::fhir::outcome::operation_outcome;
 use crate::fhir::{Issue, IssueCode, Resource, Severity, check};
-use crate::workflow::{self, Entry, Method, Submission, rehearse};
+use crate::workflow::{self, Ask, Entry, Submission, rehearse};
 
 /// `POST /fhir/{type}/$validate`.
 pub(in crate::api) async fn validate(Path(kind): Path<String>, call: Call, body: Bytes) -> Result<Response, Error> {
@@ -102,10 +103,7 @@ async fn validated(call: &Call, kind: &str, id: Option<&str>, body: &[u8]) -> Re
         (None, _) => issues.push(wrong("mode is create, update, delete or profile.")),
         (Some(Mode::Delete), _) if id.is_none() => issues.push(wrong("To delete is validated at Type/id/$validate.")),
         (Some(Mode::Create), _) if id.is_some() => issues.push(wrong("To create is validated at Type/$validate.")),
-        (Some(Mode::Delete), _) => {
-            let text = "Nothing is deleted here yet: DELETE is not built.";
-            issues.push(Issue::general(IssueCode::NotSupported, text));
-        }
+        (Some(Mode::Delete), _) => issues = rehearsed(call, kind, id.map(str::to_owned), None, Ask::Delete).await?,
         (Some(Mode::Profile), _) if asked.profiles.is_empty() => {
             issues.push(wrong("The mode profile needs the parameter profile, a canonical."));
         }
@@ -175,13 +173,13 @@ fn content(call: &Call, kind: &str, resource: &Resource, profiles: &[String]) ->
     issues
 }
 
-/// Why the act itself would be refused: it is done, and not kept.
+/// Why the act of this mode would be refused.
 async fn would_be_refused(call: &Call, mode: Mode, id: Option<&str>, resource: &Resource) -> Result<Vec<Issue>, Error> {
     if served(resource.kind()).is_err() {
         return Ok(Vec::new());
     }
     let mut resource = resource.clone();
-    let (method, if_match) = match mode {
+    match mode {
         Mode::Update => {
             let Some(sent) = resource.id().map(str::to_owned) else {
                 return Ok(vec![Issue::error(
@@ -196,21 +194,36 @@ async fn would_be_refused(call: &Call, mode: Mode, id: Option<&str>, resource: &
             }
             let mut tx = call.doors.store.read().await?;
             let current = tx.resource(resource.kind(), &sent, &call.actor.sight).await?;
-            (Method::Update, current.map(|current| current.version))
+            let if_match = current.map(|current| Tags::Versions(vec![current.version]));
+            let kind = resource.kind().to_owned();
+            rehearsed(call, &kind, Some(sent), if_match, Ask::Update(resource)).await
         }
         _ => {
             resource.map_mut().shift_remove("id");
-            (Method::Create, None)
+            let kind = resource.kind().to_owned();
+            rehearsed(call, &kind, None, None, Ask::Create(resource)).await
         }
-    };
+    }
+}
+
+/// Why an act would be refused: it is done, and not kept.
+async fn rehearsed(
+    call: &Call,
+    kind: &str,
+    id: Option<String>,
+    if_match: Option<Tags>,
+    ask: Ask,
+) -> Result<Vec<Issue>, Error> {
     let entry = Entry {
         full_url: String::new(),
-        method,
-        id: resource.id().map(str::to_owned),
+        kind: kind.to_owned(),
+        id,
+        criteria: None,
         if_match,
-        if_none_exist: None,
-        expression: resource.kind().to_owned(),
-        resource,
+        if_none_match: false,
+        may_create: call.may(kind, Interaction::Create).is_ok(),
+        ask,
+        expression: kind.to_owned(),
     };
     let submission = Submission { entries: vec![entry], bundle: false, key: None };
     let doors = &call.doors;

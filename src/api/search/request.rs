@@ -63,7 +63,13 @@ impl Request {
         for (name, value) in query {
             match name.as_str() {
                 "_page" => return Request::continue_from(call, kind, &value),
-                "_format" | "_pretty" => {}
+                "_format" | "_pretty" | "_elements" => {}
+                "_summary" => {
+                    (request.count, request.total) = match value.as_str() {
+                        "count" => (0, true),
+                        _ => (request.count, request.total),
+                    }
+                }
                 "_count" => {
                     let count: i64 = value.parse().map_err(|_| refuse(kind, &name, "_count is a whole number."))?;
                     request.count = count.clamp(0, LONGEST_PAGE);

@@ -80,6 +80,35 @@ pub(super) fn required_systems(of: &str, element: &str) -> Vec<&'static str> {
     set.map(|set| set.systems().iter().map(|(system, _)| *system).collect()).unwrap_or_default()
 }
 
+/// An element of a type, by its JSON name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// A JSON array.
+    pub many: bool,
+    /// The name of its type, of a backbone element its path: `HumanName`, `Patient.contact`.
+    pub type_name: &'static str,
+    pub primitive: bool,
+}
+
+/// The element of a type that a JSON name means (`birthDate`, `deceasedBoolean`); `None` where the type has none.
+pub fn member(type_name: &str, json_name: &str) -> Option<Member> {
+    let (_, element, of) = tables::tables().named(type_name)?.element(json_name)?;
+    let of = tables::tables().type_of(of.id);
+    Some(Member { many: element.many, type_name: of.name, primitive: matches!(of.kind, tables::Kind::Primitive(_)) })
+}
+
+/// Whether a type has a choice (`deceased[x]`) of this name.
+pub fn has_choice(type_name: &str, name: &str) -> bool {
+    let of = tables::tables().named(type_name);
+    of.is_some_and(|of| of.elements.iter().any(|element| element.choice.is_some() && element.name == name))
+}
+
+/// The elements that a resource of this type must have, by their names without `[x]`.
+pub fn mandatory(type_name: &str) -> Vec<&'static str> {
+    let of = tables::tables().named(type_name);
+    of.map(|of| of.elements_of(of.required).map(|element| element.name).collect()).unwrap_or_default()
+}
+
 /// What an expression begins with: the type, unless the message made it up.
 fn root_name(kind: &str) -> &str {
     if is_resource_type(kind) { kind } else { "Resource" }

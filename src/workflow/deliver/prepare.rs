@@ -9,7 +9,7 @@ use crate::fhir::{Resource, path};
 use crate::pathway::write_back::{Contents, Detail, Logical, Outgoing, PracticeCopy, Record, detail, outgoing};
 use crate::store::{Leased, PersonRow, Sight, Store, Tx};
 
-use super::super::submit::references;
+use super::super::links::references;
 use super::super::{Error, House, Result};
 use super::corrupt;
 use super::route::{NO_ENDPOINT, NO_IDENTITY, endpoint};
