@@ -268,7 +268,8 @@ pub fn limits(config: &Config) -> Limits {
 async fn load_definitions(config: &Config, store: &Store, house: &House, clock: &Clock) -> Result<(), StartError> {
     let folder = config.profiles.dir.as_deref();
     let mut all = Vec::new();
-    for embedded in profiles::resources() {
+    // Topics are told by /fhir/metadata: a Basic is whatever its sender makes of it, and no directory type.
+    for embedded in profiles::resources().iter().filter(|known| workflow::DIRECTORY.contains(&known.kind())) {
         all.push((String::new(), resource(folder, embedded.kind(), embedded.id().unwrap_or_default())?));
     }
     let actor = Actor::service(&house.organization());

@@ -179,8 +179,11 @@ fn hl7s_fhirpath_patch_cases_pass() {
         let diff = read(&inside(case, "diff").unwrap()).unwrap();
         let done = Steps::fhirpath(Resource::from_value(diff).unwrap()).unwrap().apply(&mut value);
         let expected = inside(case, "output").map(|xml| read(&xml).unwrap());
+        // A quotation mark in a text of XHTML is the same written out.
+        let same =
+            |a: &Value, b: &Value| a.to_string().replace("&quot;", "\\\"") == b.to_string().replace("&quot;", "\\\"");
         match (done, expected) {
-            (Ok(()), Some(expected)) if value == expected => passed += 1,
+            (Ok(()), Some(expected)) if same(&value, &expected) => passed += 1,
             (Err(_), None) => passed += 1,
             (done, expected) => failed.push(format!("{name}: {done:?}\n{value:#}\nexpected {expected:#?}")),
         }
