@@ -21,7 +21,7 @@ use crate::fhir::codec::{Limits, read_json, read_xml};
 use crate::fhir::codes::CodeTable;
 use crate::fhir::nhs_number::Checking;
 use crate::fhir::{Resource, Severity, check, profiles};
-use crate::outbound::{Guard, Outbound, OutboundSettings, ServiceKey, WebhookSecret};
+use crate::outbound::{Guard, Mesh, Outbound, OutboundSettings, ServiceKey, WebhookSecret};
 use crate::pathway::pam::CutOffs;
 use crate::pathway::plan::Plan;
 use crate::pathway::role::RoleMap;
@@ -42,6 +42,8 @@ pub enum StartError {
     Key(String),
     #[error("{0}")]
     Outbound(#[from] crate::outbound::OutboundError),
+    #[error("MESH cannot be used: {0}")]
+    Mesh(#[from] crate::outbound::MeshError),
     #[error("The directory cannot be read: {0}")]
     Directory(#[from] workflow::Error),
     #[error("The address cannot be used: {0}")]
@@ -184,18 +186,21 @@ pub async fn start(config: &Config, clock: Clock, listener: TcpListener) -> Resu
         attempt_timeout: Duration::from_secs(config.delivery.attempt_seconds),
         ..OutboundSettings::default()
     };
+    let mesh = Mesh::open(&config.mesh, &settings)?.map(Arc::new);
     let outbound = Arc::new(Outbound::new(settings, Arc::new(key))?);
     let wake = Arc::new(Notify::new());
     let (stop, work) = (CancellationToken::new(), TaskTracker::new());
 
-    let worker = Arc::new(Worker::new(
+    let worker = Worker::new(
         store.clone(),
         Arc::clone(&house),
         Arc::clone(&outbound),
         clock.clone(),
         config.delivery.clone(),
         Arc::clone(&wake),
-    ));
+    )
+    .with_mesh(mesh);
+    let worker = Arc::new(worker);
     worker.start(&stop, &work);
     let doors = Arc::new(Doors {
         store: store.clone(),

@@ -9,10 +9,10 @@ use tokio::task::JoinSet;
 use super::Settings;
 use crate::app;
 use crate::config::Config;
-use crate::outbound::{Outbound, OutboundSettings, ServiceKey};
+use crate::outbound::{Mesh, Outbound, OutboundSettings, ServiceKey};
 use crate::store::{DatabaseSettings, Store};
 use crate::time::Clock;
-use crate::workflow::{self, Served};
+use crate::workflow::{self, Route, Served};
 
 /// Practices asked at once for their SMART configuration.
 const ASKED_AT_ONCE: usize = 16;
@@ -28,6 +28,9 @@ pub(super) async fn check(settings: &Settings) -> ExitCode {
             config.validate().into_iter().for_each(|wrong| report.wrong(wrong));
             profiles(&config, &mut report);
             signing_key(&config, &mut report);
+            if config.validate().is_empty() {
+                mesh(&config, &mut report).await;
+            }
             // Opening what the settings do not mean could make a file.
             if config.validate().is_empty() {
                 database(&config, &mut report).await;
@@ -137,20 +140,47 @@ async fn directory(store: &Store, config: &Config, report: &mut Report) -> Resul
     }
     let practices = workflow::practices(store).await?;
     report.good(format!("{} practices are affiliated", practices.len()));
-    let (reached, unreached): (Vec<_>, Vec<_>) = practices.into_iter().partition(|p| p.address.is_some());
+    let (reached, unreached): (Vec<_>, Vec<_>) = practices.into_iter().partition(|p| p.route.is_some());
     let without: Vec<String> = unreached.into_iter().map(name).collect();
-    told(report, &without, "have no active FHIR Endpoint, so that their write-back waits; load one for each");
-    ask(config, reached, report).await;
+    told(report, &without, "have no active Endpoint (FHIR or MESH), so that their write-back waits; load one for each");
+    let (by_mesh, by_fhir): (Vec<_>, Vec<_>) =
+        reached.into_iter().partition(|p| matches!(p.route, Some(Route::Mesh { .. })));
+    if config.mesh.url.is_none() {
+        let by_mesh: Vec<String> = by_mesh.into_iter().map(name).collect();
+        told(
+            report,
+            &by_mesh,
+            "are reached by MESH, but this service has no mailbox there: set mesh.url and the rest of [mesh]",
+        );
+    }
+    ask(config, by_fhir, report).await;
     Ok(())
+}
+
+/// Says to MESH that the mailbox is there, which tells whether we are let in.
+async fn mesh(config: &Config, report: &mut Report) {
+    let settings = outbound_settings(config);
+    match Mesh::open(&config.mesh, &settings) {
+        Err(why) => report.wrong(why),
+        Ok(None) => {}
+        Ok(Some(mesh)) => match mesh.handshake(Clock::System.now()).await {
+            Ok(()) => report.good(format!("MESH lets mailbox {} in", mesh.mailbox())),
+            Err(why) => report.wrong(format!("MESH, mailbox {}: {why}", mesh.mailbox())),
+        },
+    }
+}
+
+fn outbound_settings(config: &Config) -> OutboundSettings {
+    OutboundSettings {
+        allow_private_addresses: config.delivery.allow_private_addresses,
+        request_timeout: std::time::Duration::from_secs(5),
+        ..OutboundSettings::default()
+    }
 }
 
 /// Asks each practice's FHIR address whether it publishes a SMART configuration.
 async fn ask(config: &Config, practices: Vec<Served>, report: &mut Report) {
-    let settings = OutboundSettings {
-        allow_private_addresses: config.delivery.allow_private_addresses,
-        request_timeout: std::time::Duration::from_secs(5),
-        ..OutboundSettings::default()
-    };
+    let settings = outbound_settings(config);
     // Only public documents are read: nothing is signed, so any key will do.
     let key = ServiceKey::generate_pem().and_then(|pem| ServiceKey::from_pem(&pem));
     let outbound = match key {
@@ -170,7 +200,7 @@ async fn ask(config: &Config, practices: Vec<Served>, report: &mut Report) {
             let outbound = Arc::clone(&outbound);
             let now = Clock::System.now();
             asked.spawn(async move {
-                let answer = outbound.publishes_smart(practice.address.as_deref().unwrap_or_default(), now).await;
+                let answer = outbound.publishes_smart(practice.route.as_ref().map_or("", Route::address), now).await;
                 (practice, answer)
             });
         }

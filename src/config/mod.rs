@@ -5,6 +5,7 @@
 //! `deploy/livewell.example.toml` shows every key with its default, and a test holds the two together.
 
 mod load;
+mod mesh;
 mod validate;
 
 use std::collections::BTreeMap;
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::pathway::delivery::{Limits as DeliveryLimits, Pace};
 
 pub use load::{ConfigError, environment};
+pub use mesh::{Mesh, Secret};
 pub(crate) use validate::is_ods;
 
 /// All settings.
@@ -28,6 +30,7 @@ pub struct Config {
     pub service: Service,
     pub auth: Auth,
     pub delivery: Delivery,
+    pub mesh: Mesh,
     pub subscription: Subscription,
     pub pathway: Pathway,
     pub fhir: Fhir,

@@ -33,6 +33,7 @@ impl Config {
                 wrong.push(format!("{key} has `{kind}`, which is no R4 resource type: give one, such as Claim"));
             }
         }
+        self.mesh.check(&mut wrong, self.delivery.allow_private_addresses);
         range(&mut wrong, "limits.bytes", self.limits.bytes as u64, 1_000, 1_000_000_000);
         range(&mut wrong, "limits.values", self.limits.values as u64, 1_000, 100_000_000);
         range(&mut wrong, "limits.entries", self.limits.entries as u64, 1, 1_000_000);
@@ -111,7 +112,7 @@ impl Http {
     }
 }
 
-fn range(wrong: &mut Vec<String>, key: &str, value: u64, least: u64, most: u64) {
+pub(super) fn range(wrong: &mut Vec<String>, key: &str, value: u64, least: u64, most: u64) {
     if !(least..=most).contains(&value) {
         wrong.push(format!("{key} is {value}: allowed is {least} to {most}"));
     }
@@ -165,6 +166,60 @@ mod tests {
             assert_eq!(wrong(|c| c.http.base_url = Some(url.into())), "", "{url}");
         }
         assert!(wrong(|c| c.http.listen = ([0, 0, 0, 0], 80).into()).contains("http.base_url"));
+    }
+
+    #[test]
+    fn mesh_has_all_that_it_needs_or_is_not_used() {
+        assert!(wrong(|c| c.mesh.poll_seconds = 60).contains("mesh.poll_seconds is 60: allowed is 300"));
+        assert!(wrong(|c| c.mesh.mailbox = "X26".into()).contains("mesh.url"));
+        let set = |c: &mut Config| {
+            c.mesh.url = Some("https://mesh.example".into());
+            c.mesh.mailbox = "X26".into();
+            c.mesh.password = "pass".into();
+            c.mesh.shared_key = "key".into();
+        };
+        assert_eq!(wrong(set), "");
+        let plain = |c: &mut Config| {
+            set(c);
+            c.mesh.url = Some("http://127.0.0.1:1".into());
+        };
+        assert!(wrong(plain).contains("mesh.url is no https address"));
+        assert_eq!(
+            wrong(|c| {
+                plain(c);
+                c.delivery.allow_private_addresses = true;
+            }),
+            ""
+        );
+        assert!(
+            wrong(|c| {
+                set(c);
+                c.mesh.password = "".into();
+            })
+            .contains("mesh.password is empty")
+        );
+        assert!(
+            wrong(|c| {
+                set(c);
+                c.mesh.mailbox = "a b".into();
+            })
+            .contains("mesh.mailbox has characters")
+        );
+        assert!(
+            wrong(|c| {
+                set(c);
+                c.mesh.key = Some("k.pem".into());
+            })
+            .contains("mesh.certificate and mesh.key")
+        );
+    }
+
+    #[test]
+    fn the_secrets_of_mesh_are_not_printed() {
+        let mut config = Config::default();
+        config.mesh.password = "hunter2".into();
+        config.mesh.shared_key = "hunter3".into();
+        assert!(!format!("{config:?}").contains("hunter"));
     }
 
     #[test]

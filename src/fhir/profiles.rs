@@ -15,6 +15,7 @@ const EMBEDDED: &[(&str, &str)] = embed![
     "Basic/task-changed.json",
     "CodeSystem/activity.json",
     "CodeSystem/connection-type.json",
+    "CodeSystem/message-event.json",
     "CodeSystem/delivery-state.json",
     "CodeSystem/entry-route.json",
     "CodeSystem/pam-cut-offs.json",

@@ -7,6 +7,7 @@ mod fhir_rest;
 mod guard;
 mod key_set;
 mod lease;
+mod mesh;
 #[cfg(test)]
 mod scripted_practice;
 mod service_key;
@@ -23,6 +24,7 @@ pub use fhir_rest::{PatientMatch, PracticeEndpoint, WriteBack};
 pub use guard::{AddressRefused, Guard};
 pub use key_set::{KeySet, KeySetError};
 pub use lease::Lease;
+pub use mesh::{Heard, InboxMessage, Mesh, MeshError, MeshPost};
 pub use service_key::{KeyError, ServiceKey};
 pub use webhook::{NotASecret, NotRandom, Notification, WebhookSecret};
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use reqwest::header::{ETAG, HeaderMap, RETRY_AFTER};
-use reqwest::{Client, RequestBuilder, Url};
+use reqwest::{Client, ClientBuilder, RequestBuilder, Url};
 use serde_json::Value;
 
 use super::OutboundSettings;
@@ -40,9 +40,20 @@ pub(super) struct Lost {
 impl Wire {
     pub(super) fn new(settings: &OutboundSettings) -> Result<Wire, reqwest::Error> {
         let guard = Guard { allow_private_addresses: settings.allow_private_addresses };
-        let client = Client::builder()
+        let client = Wire::client(settings).dns_resolver(GuardedResolver(guard)).build()?;
+        Ok(Wire { client, guard, limit: settings.response_limit })
+    }
+
+    /// The wire to an address that this service's own configuration names: it may be in a private network, as MESH is on
+    /// HSCN.
+    pub(super) fn to_configured_address(client: Client, limit: usize) -> Wire {
+        Wire { client, guard: Guard { allow_private_addresses: true }, limit }
+    }
+
+    /// A client with the limits of `settings`, that resolves names unguarded.
+    pub(super) fn client(settings: &OutboundSettings) -> ClientBuilder {
+        Client::builder()
             .user_agent(concat!("livewell/", env!("CARGO_PKG_VERSION")))
-            .dns_resolver(GuardedResolver(guard))
             // A redirect would take the body, and with it the patient, to an address nobody configured.
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
@@ -52,8 +63,6 @@ impl Wire {
             .connect_timeout(settings.connect_timeout)
             .timeout(settings.request_timeout)
             .pool_idle_timeout(Duration::from_secs(30))
-            .build()?;
-        Ok(Wire { client, guard, limit: settings.response_limit })
     }
 
     /// Sends a request to `url`, which is checked first, and reads at most the limit of the answer.
@@ -114,6 +123,16 @@ impl Answer {
     /// is not implemented later.
     pub(super) fn may_pass(&self) -> bool {
         matches!(self.status, 408 | 425 | 429 | 500 | 502..=599)
+    }
+
+    /// A header, where it is text.
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    /// The body as it came.
+    pub(super) fn bytes(&self) -> Result<&[u8], Why> {
+        self.body.as_deref().map_err(|why| *why)
     }
 
     /// The body as JSON. One of very many tiny values is refused: as a tree it takes up to sixty times its text.

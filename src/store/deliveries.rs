@@ -192,6 +192,30 @@ impl Tx {
         Ok(changed == 1)
     }
 
+    /// Writes what an answer of the practice's makes of a delivery, also of one that was settled. Whoever has it leased
+    /// loses the lease: what they find out is older. False when it was changed since `before` was read.
+    pub async fn answer_delivery(&mut self, before: &DeliveryRow, after: &DeliveryRow) -> Result<bool, StoreError> {
+        self.hold_line(&before.practice, &before.person).await?;
+        let changed = sql!(
+            self,
+            execute,
+            "update delivery set state = $3, why = $4, failures = $5, due_at = $6, settled_at = $7, \
+             lease = lease + 1, lease_until = 0 where id = $1 and state = $2 and lease = $8",
+            &before.id,
+            &before.state,
+            &after.state,
+            &after.why,
+            after.failures,
+            after.due_at,
+            after.settled_at,
+            before.lease
+        )?;
+        if changed == 1 && before.settled_at.is_none() && after.settled_at.is_some() {
+            self.first_goes_next(&before.practice, &before.person).await?;
+        }
+        Ok(changed == 1)
+    }
+
     /// Writes down what an attempt came to.
     pub async fn insert_attempt(&mut self, attempt: &AttemptRow) -> Result<(), StoreError> {
         sql!(

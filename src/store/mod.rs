@@ -27,6 +27,7 @@ mod exports;
 mod filter;
 mod history;
 mod index;
+mod mesh;
 mod people;
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
@@ -59,6 +60,7 @@ pub use everything::Wanted;
 pub use exports::{ExportPart, ExportRow};
 pub use filter::Sight;
 pub use history::{HistoryKey, HistoryOf, HistoryPage, HistoryRow};
+pub use mesh::{MeshMessageRow, MessageName};
 pub use people::PersonRow;
 pub use referrals::{EpisodeRow, ReferralRow};
 pub use resources::{Belongs, Stored, VersionRow};

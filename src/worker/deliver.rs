@@ -11,12 +11,12 @@ use tokio_util::task::TaskTracker;
 use super::Worker;
 use super::held::Grip;
 use super::notify::notify;
-use crate::outbound::{PatientMatch, PracticeEndpoint, WriteBack};
-use crate::pathway::delivery::{Reason, Verdict, Why};
+use crate::outbound::{MeshPost, PatientMatch, PracticeEndpoint, WriteBack};
+use crate::pathway::delivery::{DeliveryState, Reason, Verdict, Why};
 use crate::pathway::write_back::Outgoing;
 use crate::store::Leased;
 use crate::workflow::subscription;
-use crate::workflow::{self, Actor, Attempted, Dispatch, Prepared, Taken, Terms, retrying};
+use crate::workflow::{self, Actor, Attempted, Dispatch, Posting, Prepared, Route, Taken, Terms, retrying};
 
 /// How often the loop looks without being told: also the sweep that finds the leases of a process that died.
 const LOOK: Duration = Duration::from_secs(1);
@@ -127,6 +127,10 @@ async fn one(
     if subscription::is_notification(&leased) {
         return notify(&worker, leased, at, began).await;
     }
+    if DeliveryState::from_code(&leased.state).is_some_and(DeliveryState::awaits_acknowledgement) {
+        let late = Verdict::NeedsPerson { reason: Reason::AcknowledgementMissing };
+        return settle(&worker, &leased, &[], &late, at, began).await;
+    }
     let dispatch = match workflow::prepare(store, house, leased.clone()).await {
         Ok(Prepared::Ready(dispatch)) => *dispatch,
         Ok(Prepared::Held { leased, why }) => return workflow::hold(store, house, at, &leased, why).await,
@@ -139,12 +143,39 @@ async fn one(
         }
     };
     let leased = dispatch.leased.clone();
-    let job = job(&worker, dispatch, &grip);
-    if job.outgoing.is_empty() {
+    if dispatch.outgoing.is_empty() {
         return workflow::nothing_to_send(store, worker.clock.now(), &leased).await;
     }
-    let verdict = worker.outbound.deliver(&job, at).await;
-    settle(&worker, &leased, &job.outgoing, &verdict, at, began).await
+    let (verdict, sent) = match dispatch.route.clone() {
+        Route::FhirRest { address } => {
+            let job = job(&worker, dispatch, address, &grip);
+            (worker.outbound.deliver(&job, at).await, job.outgoing)
+        }
+        Route::Mesh { mailbox } => match by_mesh(&worker, &dispatch, mailbox, &grip, at).await? {
+            Some(verdict) => (verdict, dispatch.outgoing),
+            None => return Ok(()),
+        },
+    };
+    settle(&worker, &leased, &sent, &verdict, at, began).await
+}
+
+/// Posts the message that carries the delivery. None when the lease was lost before anything left.
+async fn by_mesh(
+    worker: &Worker,
+    dispatch: &Dispatch,
+    mailbox: String,
+    grip: &Grip,
+    at: DateTime<Utc>,
+) -> workflow::Result<Option<Verdict>> {
+    let Some(mesh) = &worker.mesh else {
+        return Ok(Some(Verdict::Retry { after: None, why: Why::MeshNotConfigured }));
+    };
+    let post = || workflow::post(&worker.store, &worker.house, at, dispatch, (mesh.mailbox(), &mailbox));
+    let Some(Posting { local_id, body, look_first }) = retrying(post).await? else { return Ok(None) };
+    if !grip.lease().is_held() {
+        return Ok(None);
+    }
+    Ok(Some(mesh.post(&MeshPost { local_id, to: mailbox.clone(), body, look_first }, at).await))
 }
 
 pub(super) async fn settle(
@@ -175,12 +206,12 @@ pub(super) async fn settle(
     Ok(())
 }
 
-fn job(worker: &Worker, dispatch: Dispatch, grip: &Grip) -> WriteBack {
+fn job(worker: &Worker, dispatch: Dispatch, address: String, grip: &Grip) -> WriteBack {
     let organization = dispatch.leased.practice.clone();
     WriteBack {
         endpoint: PracticeEndpoint {
             client_id: worker.settings.client_id(&organization).to_owned(),
-            address: dispatch.address,
+            address,
             organization,
         },
         patient: PatientMatch {

@@ -1,4 +1,4 @@
-//! The loops: deliveries are taken, sent and settled, and kept in hand meanwhile; exports are counted; credentials that
+//! The loops: deliveries are taken, sent and settled, and kept in hand meanwhile; what practices answer is heard; exports are counted; credentials that
 //! expired are forgotten; the search index of what an earlier release stored is brought up to date.
 
 mod catch_up;
@@ -6,6 +6,7 @@ mod deliver;
 mod export;
 mod heartbeat;
 mod held;
+mod mesh;
 mod notify;
 mod tidy;
 
@@ -17,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config;
-use crate::outbound::Outbound;
+use crate::outbound::{Mesh, Outbound};
 use crate::store::Store;
 use crate::time::Clock;
 use crate::workflow::House;
@@ -29,6 +30,8 @@ pub struct Worker {
     store: Store,
     house: Arc<House>,
     outbound: Arc<Outbound>,
+    /// Our mailbox at MESH, where there is one.
+    mesh: Option<Arc<Mesh>>,
     clock: Clock,
     settings: config::Delivery,
     /// Told when something may be ready to be delivered: a hint, the loop looks by itself too.
@@ -49,7 +52,12 @@ impl Worker {
         wake: Arc<Notify>,
     ) -> Worker {
         let id = uuid::Uuid::new_v4().to_string();
-        Worker { store, house, outbound, clock, settings, wake, id, held: Arc::default() }
+        Worker { store, house, outbound, mesh: None, clock, settings, wake, id, held: Arc::default() }
+    }
+
+    /// The same, with a mailbox at MESH.
+    pub fn with_mesh(self, mesh: Option<Arc<Mesh>>) -> Worker {
+        Worker { mesh, ..self }
     }
 
     /// How long a delivery stays in this process's hands without a heartbeat.
@@ -63,6 +71,9 @@ impl Worker {
         tasks.spawn(heartbeat::beat(Arc::clone(&self), stop.clone()));
         tasks.spawn(catch_up::catch_up(self.store.clone(), stop.clone()));
         tasks.spawn(export::export(Arc::clone(&self), stop.clone()));
+        if let Some(mesh) = &self.mesh {
+            tasks.spawn(mesh::listen(Arc::clone(&self), Arc::clone(mesh), stop.clone()));
+        }
         tasks.spawn(tidy::tidy(self, stop.clone()));
     }
 }

@@ -33,8 +33,8 @@ pub use attempts::Attempts;
 pub use claim::{Work, claim, claim_next, release};
 pub use complete::{Completion, complete};
 pub use deliver::{
-    Attempted, Dispatch, Prepared, Taken, Terms, Wish, deliveries, destination_of, hold, keep_leases, look_after,
-    look_for_routes, nothing_to_send, prepare, settle, take,
+    Attempted, Dispatch, Heeded, Posting, Prepared, Route, Taken, Terms, Wish, acknowledge, deliveries, destination_of,
+    hold, keep_leases, look_after, look_for_routes, nothing_to_send, post, prepare, settle, take,
 };
 pub use error::{Error, Result};
 pub use house::{House, Rules, Webhooks};

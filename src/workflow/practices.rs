@@ -3,7 +3,7 @@
 use crate::fhir::systems::ODS;
 use crate::store::Store;
 
-use super::{Result, deliver};
+use super::{Result, Route, deliver};
 
 /// A practice that the directory affiliates with Live Well.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,8 +12,8 @@ pub struct Served {
     pub ods: String,
     /// Id of its Organization.
     pub organization: String,
-    /// FHIR base of its record: the address its write-back goes to.
-    pub address: Option<String>,
+    /// The way its write-back goes.
+    pub route: Option<Route>,
 }
 
 /// Every practice with an affiliation, by the id of the affiliation.
@@ -25,8 +25,8 @@ pub async fn practices(store: &Store) -> Result<Vec<Served>> {
         let Some(id) = reference.strip_prefix("Organization/") else { continue };
         let organization = tx.directory_resource("Organization", id).await?;
         let ods = organization.as_ref().and_then(|o| o.identifier(ODS)).unwrap_or_default().to_owned();
-        let address = if ods.is_empty() { None } else { deliver::endpoint(&mut tx, &ods).await? };
-        found.push(Served { ods, organization: id.to_owned(), address });
+        let route = if ods.is_empty() { None } else { deliver::endpoint(&mut tx, &ods).await? };
+        found.push(Served { ods, organization: id.to_owned(), route });
     }
     Ok(found)
 }

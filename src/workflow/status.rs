@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::fhir::when::{instant, start_of};
 use crate::fhir::{Resource, systems};
 use crate::pathway::pam::PamReading;
-use crate::store::{DeliveryRow, ReferralRow, Sight, Store, TaskRow};
+use crate::store::{DeliveryRow, MeshMessageRow, ReferralRow, Sight, Store, TaskRow};
 
 use super::deliver::at_the_practice;
 use super::unit::audit_row;
@@ -35,6 +35,7 @@ pub async fn status(
     let encounters = recorded(tx.resources_of_referral(id, "Encounter").await?, &ours)?;
     let observations = recorded(tx.resources_of_referral(id, "Observation").await?, &ours)?;
     let deliveries = tx.deliveries_of_referral(id, &Sight::Everything).await?;
+    let messages = tx.mesh_messages_of_referral(id).await?;
     drop(tx);
     let row = audit_row(actor, now, request_id, "$status", &format!("ServiceRequest/{id}"), &stored.person, "success");
     store.disclose(row).await?;
@@ -43,7 +44,11 @@ pub async fn status(
     if let Some(reading) = latest_pam(house, &observations) {
         parameters.push(reading);
     }
-    parameters.extend(deliveries.iter().map(delivery).collect::<Result<Vec<_>>>()?);
+    for row in &deliveries {
+        // The last message that carried it.
+        let message = messages.iter().rev().find(|m| m.delivery == row.id);
+        parameters.push(delivery(row, message)?);
+    }
     Ok(json!({ "resourceType": "Parameters", "parameter": parameters }))
 }
 
@@ -92,7 +97,7 @@ fn latest_pam(house: &House, observations: &[Resource]) -> Option<Value> {
     Some(json!({ "name": "pam", "part": part }))
 }
 
-fn delivery(row: &DeliveryRow) -> Result<Value> {
+fn delivery(row: &DeliveryRow, message: Option<&MeshMessageRow>) -> Result<Value> {
     let mut part = vec![
         json!({ "name": "id", "valueString": row.id }),
         json!({ "name": "state", "valueCode": at_the_practice(&row.state) }),
@@ -108,6 +113,23 @@ fn delivery(row: &DeliveryRow) -> Result<Value> {
     }
     if !row.why.is_empty() {
         part.push(json!({ "name": "why", "valueString": row.why }));
+    }
+    if let Some(message) = message {
+        let steps = [
+            ("sent", message.sent_at),
+            ("received", message.received_at),
+            ("accepted", message.accepted_at),
+            ("filed", message.filed_at),
+            ("rejected", message.failed_at),
+        ];
+        for (name, at) in steps {
+            if let Some(at) = at {
+                part.push(json!({ "name": name, "valueInstant": instant(at.time()) }));
+            }
+        }
+        if !message.said.is_empty() {
+            part.push(json!({ "name": "outcome", "valueString": message.said }));
+        }
     }
     for item in row.items()? {
         part.push(json!({ "name": "resource", "valueReference": { "reference": format!("{}/{}/_history/{}", item.kind, item.id, item.version) } }));

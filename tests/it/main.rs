@@ -29,6 +29,7 @@ mod layering;
 mod log;
 mod looking_after;
 mod lossless;
+mod mesh;
 mod metadata;
 mod negotiation;
 mod openapi;

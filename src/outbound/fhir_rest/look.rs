@@ -40,6 +40,8 @@ pub(super) async fn plan(
     let mut steps: Vec<Step> = Vec::with_capacity(outgoing.len());
     for o in outgoing {
         let step = match &o.previous {
+            // It came by another channel: where it is the practice can say.
+            Some(copy) if copy.reference.is_empty() => created(session, o).await?,
             Some(copy) if looking || copy.version.is_none() => correction(session, o, copy).await?,
             Some(copy) => Step::Correct(copy.clone()),
             None if !looking => Step::Create,

@@ -8,7 +8,9 @@ use super::super::wire::version_of;
 use super::look::{Step, is_id, kind};
 use super::session::Session;
 use crate::pathway::delivery::{Verdict, Why};
-use crate::pathway::write_back::{Outgoing, PRACTICE_PATIENT, PracticeCopy, RECORD_SYSTEM, full_url, record_id};
+use crate::pathway::write_back::{
+    Outgoing, PRACTICE_PATIENT, PracticeCopy, RECORD_SYSTEM, full_url, name_references, record_id,
+};
 
 /// What became of a transaction.
 pub(super) enum Written {
@@ -75,7 +77,7 @@ fn names(outgoing: &[Outgoing], steps: &[Step], patient: &str) -> BTreeMap<Strin
 
 fn entry(session: &Session<'_>, o: &Outgoing, step: &Step, names: &BTreeMap<String, String>) -> Option<Value> {
     let mut resource = o.resource.clone();
-    name(&mut resource, names);
+    name_references(&mut resource, names);
     match step {
         Step::Create => {
             let mut request = json!({ "method": "POST", "url": kind(o) });
@@ -95,21 +97,6 @@ fn entry(session: &Session<'_>, o: &Outgoing, step: &Step, names: &BTreeMap<Stri
             Some(json!({ "fullUrl": session.url(&[kind, id]).as_str(), "resource": resource, "request": request }))
         }
         Step::There(_) | Step::LeftOut => None,
-    }
-}
-
-fn name(value: &mut Value, names: &BTreeMap<String, String>) {
-    match value {
-        Value::Array(items) => items.iter_mut().for_each(|item| name(item, names)),
-        Value::Object(fields) => {
-            if let Some(Value::String(said)) = fields.get_mut("reference")
-                && let Some(there) = names.get(said.as_str())
-            {
-                there.clone_into(said);
-            }
-            fields.values_mut().for_each(|child| name(child, names));
-        }
-        _ => {}
     }
 }
 

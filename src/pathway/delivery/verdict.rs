@@ -81,6 +81,8 @@ pub enum Why {
     UploadIncomplete,
     /// MESH does not let us in: our mailbox, password, shared key or certificate is wrong.
     MeshAccessRefused,
+    /// MESH could not hand the message over.
+    Undeliverable,
     /// MESH is not configured here (`[mesh]`).
     MeshNotConfigured,
     /// The lease ended before anything was sent: another process may be sending it.
@@ -104,6 +106,7 @@ impl Why {
             Why::RequestNotMade => "request-not-made".into(),
             Why::UploadIncomplete => "upload-incomplete".into(),
             Why::MeshAccessRefused => "mesh-access-refused".into(),
+            Why::Undeliverable => "undeliverable".into(),
             Why::MeshNotConfigured => "mesh-not-configured".into(),
             Why::LeaseLost => "lease-lost".into(),
         }
@@ -131,6 +134,7 @@ impl fmt::Display for Why {
             Why::MeshAccessRefused => {
                 "MESH does not let this service in: check mailbox, password, keys and certificate."
             }
+            Why::Undeliverable => "MESH could not hand the message over: check the practice's mailbox.",
             Why::MeshNotConfigured => "MESH is not configured: set mesh.url, mesh.mailbox and their secrets.",
             Why::LeaseLost => {
                 "The service was held up for so long that it had to leave the delivery to another process."

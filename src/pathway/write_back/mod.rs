@@ -5,6 +5,7 @@
 
 mod coded;
 mod consent;
+mod message;
 mod narrative;
 mod provenance;
 mod references;
@@ -18,6 +19,7 @@ use sha2::{Digest, Sha256};
 use crate::fhir::{Resource, systems};
 
 pub use consent::{Detail, detail};
+pub use message::{Addressing, Person, message};
 
 /// Identifier system of our records at a practice; the value is our logical id. Of a Provenance, which has no
 /// identifier, it is the system of a `meta.tag`.
@@ -41,7 +43,7 @@ pub struct Record<'a> {
 /// A resource of ours as the practice holds it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PracticeCopy {
-    /// The practice's reference, `Encounter/123`.
+    /// The practice's reference, `Encounter/123`; '' where it is only known that it is there, under our identifier.
     pub reference: String,
     /// The practice's version, where it said one.
     pub version: Option<String>,
@@ -125,6 +127,22 @@ pub fn full_url(key: &str) -> String {
         *to = *from;
     }
     format!("urn:uuid:{}", uuid::Builder::from_custom_bytes(bytes).into_uuid())
+}
+
+/// Puts in every reference what stands for it.
+pub fn name_references(value: &mut Value, names: &BTreeMap<String, String>) {
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(|item| name_references(item, names)),
+        Value::Object(fields) => {
+            if let Some(Value::String(said)) = fields.get_mut("reference")
+                && let Some(there) = names.get(said.as_str())
+            {
+                there.clone_into(said);
+            }
+            fields.values_mut().for_each(|child| name_references(child, names));
+        }
+        _ => {}
+    }
 }
 
 /// Our logical id within a key: the part after the type.

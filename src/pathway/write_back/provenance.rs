@@ -14,8 +14,8 @@ pub(super) fn of(contents: &Contents<'_>, out: &[Outgoing]) -> Outgoing {
     let target: Vec<Value> = out
         .iter()
         .map(|o| match &o.previous {
-            Some(copy) => json!({ "reference": copy.reference }),
-            None => json!({ "reference": full_url(&o.key) }),
+            Some(copy) if !copy.reference.is_empty() => json!({ "reference": copy.reference }),
+            _ => json!({ "reference": full_url(&o.key) }),
         })
         .collect();
     let new = out.iter().any(|o| o.previous.is_none());

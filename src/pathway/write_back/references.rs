@@ -79,7 +79,7 @@ impl Rewriting<'_> {
             Some(json!({ "reference": PRACTICE_PATIENT }))
         } else if STAYS.contains(&kind) || kind == "Patient" {
             None
-        } else if let Some(copy) = self.contents.copies.get(key) {
+        } else if let Some(copy) = self.contents.copies.get(key).filter(|copy| !copy.reference.is_empty()) {
             Some(json!({ "reference": copy.reference }))
         } else if self.set.contains(key) {
             Some(json!({ "reference": full_url(key) }))

@@ -12,16 +12,18 @@ use crate::store::{Leased, PersonRow, Sight, Store, Tx};
 use super::super::links::references;
 use super::super::{Error, House, Result};
 use super::corrupt;
-use super::route::{NO_ENDPOINT, NO_IDENTITY, endpoint};
+use super::route::{NO_ENDPOINT, NO_IDENTITY, Route, endpoint};
 
 /// A delivery in the hands of a worker, with what is to be sent.
 pub struct Dispatch {
     pub leased: Leased,
-    /// FHIR base of the practice.
-    pub address: String,
+    pub route: Route,
     pub nhs_number: String,
     pub birth_date: Option<String>,
     pub family: Option<String>,
+    /// Who recorded it, and for whom.
+    pub author: Logical,
+    pub organization: Logical,
     /// Empty when consent lets nothing of it leave.
     pub outgoing: Vec<Outgoing>,
     /// An earlier attempt was made, so that what it sent may be there.
@@ -38,9 +40,6 @@ pub enum Prepared {
     },
 }
 
-/// The channel of a transaction Bundle to the practice's FHIR endpoint.
-const FHIR_REST: &str = "fhir-rest";
-
 /// Puts together what a leased delivery sends, from what is recorded and consented to now.
 pub async fn prepare(store: &Store, house: &House, leased: Leased) -> Result<Prepared> {
     let mut tx = store.read().await?;
@@ -48,35 +47,46 @@ pub async fn prepare(store: &Store, house: &House, leased: Leased) -> Result<Pre
     let Some(nhs_number) = person.nhs_number.clone() else {
         return Ok(Prepared::Held { leased: Box::new(leased), why: NO_IDENTITY });
     };
-    let Some(address) = endpoint(&mut tx, &leased.practice).await? else {
+    let Some(route) = endpoint(&mut tx, &leased.practice).await? else {
         return Ok(Prepared::Held { leased: Box::new(leased), why: NO_ENDPOINT });
     };
-    let outgoing = contents(&mut tx, house, &leased, &person).await?;
+    let organization = organization(&mut tx, house).await?;
+    let author = logical(&mut tx, house, &leased.author).await?.unwrap_or_else(|| organization.clone());
+    let outgoing = contents(&mut tx, house, &leased, &person, &route, (&author, &organization)).await?;
     let look_first = leased.attempts > 1;
     let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    let leased = Leased { channel: route.channel().to_owned(), ..leased };
     Ok(Prepared::Ready(Box::new(Dispatch {
-        address,
+        route,
         nhs_number,
         birth_date: some(&person.birth_date),
         family: some(&person.family),
+        author,
+        organization,
         outgoing,
         look_first,
-        leased: Leased { channel: FHIR_REST.to_owned(), ..leased },
+        leased,
     })))
 }
 
 /// What leaves, as the practice is to file it.
-async fn contents(tx: &mut Tx, house: &House, leased: &Leased, person: &PersonRow) -> Result<Vec<Outgoing>> {
+async fn contents(
+    tx: &mut Tx,
+    house: &House,
+    leased: &Leased,
+    person: &PersonRow,
+    route: &Route,
+    (author, organization): (&Logical, &Logical),
+) -> Result<Vec<Outgoing>> {
     let resources = carried(tx, leased).await?;
     let consents = consents(tx, house, person).await?;
     let mut patients = BTreeSet::from([format!("Patient/{}", person.id)]);
     patients.extend(tx.resources_of_person(&person.id, "Patient").await?.iter().map(|p| format!("Patient/{}", p.id)));
-    let Meanings { copies, directory } = meanings(tx, house, &leased.practice, &resources).await?;
-    let organization = organization(tx, house).await?;
-    let author = match logical(tx, house, &leased.author).await? {
-        Some(author) => author,
-        None => organization.clone(),
-    };
+    let Meanings { mut copies, directory } = meanings(tx, house, &leased.practice, &resources).await?;
+    if matches!(route, Route::Mesh { .. }) {
+        // A message names what is there by our identifier: the practice's own ids are no business of its transport.
+        copies.values_mut().for_each(|copy| *copy = PracticeCopy { reference: String::new(), version: None });
+    }
     let records: Vec<Record<'_>> = resources
         .iter()
         .map(|(resource, version)| Record { resource, version: u64::try_from(*version).unwrap_or(1) })
@@ -88,8 +98,8 @@ async fn contents(tx: &mut Tx, house: &House, leased: &Leased, person: &PersonRo
         person: &patients,
         copies: &copies,
         directory: &directory,
-        author: &author,
-        organization: &organization,
+        author,
+        organization,
         detail: detail(&consents),
     }))
 }

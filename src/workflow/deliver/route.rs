@@ -3,6 +3,8 @@
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
+use crate::fhir::Resource;
+use crate::fhir::systems::CONNECTION_TYPE;
 use crate::pathway::delivery::Delivery;
 use crate::store::{At, DeliveryItem, NewDelivery, PersonRow, Store, Tx};
 
@@ -96,19 +98,55 @@ async fn practice_of(unit: &mut Unit<'_>, person: &PersonRow, referral: &str) ->
     Ok(unit.tx.referral(referral).await?.map(|r| r.practice).unwrap_or_default())
 }
 
-/// The FHIR base of a practice: the address of an active Endpoint that its Organization names.
-pub(in crate::workflow) async fn endpoint(tx: &mut Tx, practice: &str) -> Result<Option<String>> {
+/// The way to a practice's record, as its Endpoint says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// Its FHIR base.
+    FhirRest { address: String },
+    /// Its MESH mailbox.
+    Mesh { mailbox: String },
+}
+
+impl Route {
+    /// The channel's name in columns and answers.
+    pub fn channel(&self) -> &'static str {
+        match self {
+            Route::FhirRest { .. } => "fhir-rest",
+            Route::Mesh { .. } => "mesh",
+        }
+    }
+
+    /// The FHIR base or the mailbox.
+    pub fn address(&self) -> &str {
+        match self {
+            Route::FhirRest { address } => address,
+            Route::Mesh { mailbox } => mailbox,
+        }
+    }
+}
+
+/// The way to a practice: the first active Endpoint that its Organization names and that is of a kind we know.
+pub(in crate::workflow) async fn endpoint(tx: &mut Tx, practice: &str) -> Result<Option<Route>> {
     let Some(organization) = tx.directory_organization(practice).await? else { return Ok(None) };
     for reference in organization.all("endpoint.reference").into_iter().filter_map(Value::as_str) {
         let Some(id) = reference.strip_prefix("Endpoint/") else { continue };
         if let Some(endpoint) = tx.directory_resource("Endpoint", id).await?
             && endpoint.text("status") == Some("active")
-            && endpoint.text("connectionType.code") == Some("hl7-fhir-rest")
+            && let Some(route) = route(&endpoint)
         {
-            return Ok(endpoint.text("address").map(|address| address.trim_end_matches('/').to_owned()));
+            return Ok(Some(route));
         }
     }
     Ok(None)
+}
+
+fn route(endpoint: &Resource) -> Option<Route> {
+    let address = endpoint.text("address").map(str::trim).filter(|address| !address.is_empty())?;
+    match (endpoint.text("connectionType.system"), endpoint.text("connectionType.code")?) {
+        (Some(CONNECTION_TYPE), "mesh") => Some(Route::Mesh { mailbox: address.to_owned() }),
+        (_, "hl7-fhir-rest") => Some(Route::FhirRest { address: address.trim_end_matches('/').to_owned() }),
+        _ => None,
+    }
 }
 
 /// More is known of a person now: what waited for that goes, or waits for the next thing.

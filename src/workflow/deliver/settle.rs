@@ -9,9 +9,9 @@ use crate::pathway::write_back::Outgoing;
 use crate::store::{At, AttemptRow, DeliveryRow, Leased, PersonRow, PracticeCopyRow, Store};
 
 use super::super::{Actor, House, Result, Unit, tasks};
-use super::corrupt;
 use super::route::ask;
 use super::take::{destination_of, row_of};
+use super::{corrupt, message};
 
 /// How an attempt ended.
 #[derive(Clone, Copy)]
@@ -52,11 +52,9 @@ pub async fn settle(
                 .await?;
         }
     }
-    if matches!(after, DeliveryState::NeedsPerson | DeliveryState::Refused)
-        && let Some(person) = unit.tx.person(&leased.person).await?
-        && !unit.tx.has_open_task_for_person(&person.id, "delivery-failed").await?
-    {
-        tasks::for_co_ordinator(&mut unit, "delivery-failed", &person, &leased.practice, &leased.referral).await?;
+    message::attempted(&mut unit, leased, attempted.verdict).await?;
+    if matches!(after, DeliveryState::NeedsPerson | DeliveryState::Refused) {
+        ask_about_failure(&mut unit, leased).await?;
     }
     unit.audit(&format!("delivery {}", after.code()), &format!("Organization/{}", leased.practice), &leased.person);
     unit.commit().await?;
@@ -124,6 +122,16 @@ async fn tell_destination(unit: &mut Unit<'_>, leased: &Leased, attempted: &Atte
     Ok(())
 }
 
+/// Asks a co-ordinator to settle what came to nothing, once while such a Task is open about the person.
+pub(super) async fn ask_about_failure(unit: &mut Unit<'_>, delivery: &DeliveryRow) -> Result<()> {
+    if let Some(person) = unit.tx.person(&delivery.person).await?
+        && !unit.tx.has_open_task_for_person(&person.id, "delivery-failed").await?
+    {
+        tasks::for_co_ordinator(unit, "delivery-failed", &person, &delivery.practice, &delivery.referral).await?;
+    }
+    Ok(())
+}
+
 fn patience(pace: Pace) -> chrono::Duration {
     chrono::Duration::from_std(pace.patience()).unwrap_or(chrono::Duration::MAX)
 }
@@ -175,9 +183,9 @@ pub(super) fn delivery_of(row: &DeliveryRow) -> Result<Delivery> {
     })
 }
 
-pub(super) fn row_after(leased: &Leased, after: &Delivery, why: &str, now: DateTime<Utc>) -> Leased {
+pub(super) fn row_after(leased: &DeliveryRow, after: &Delivery, why: &str, now: DateTime<Utc>) -> DeliveryRow {
     let settled = after.due_at.is_none() && after.state != DeliveryState::NoRoute;
-    Leased {
+    DeliveryRow {
         state: after.state.code().to_owned(),
         why: why.to_owned(),
         failures: i64::from(after.failures),

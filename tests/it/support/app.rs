@@ -269,6 +269,7 @@ impl TestApp {
             "delivery",
             "delivery_attempt",
             "practice_copy",
+            "mesh_message",
             "submission",
         ];
         let counts = tables.map(|table| format!("(select count(*) from {table})")).join(", ");

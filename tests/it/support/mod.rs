@@ -6,6 +6,7 @@ pub(crate) mod binary;
 pub(crate) mod build;
 pub(crate) mod caller;
 pub(crate) mod database;
+pub(crate) mod mesh;
 pub(crate) mod practices;
 pub(crate) mod subscriber;
 
