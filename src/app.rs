@@ -108,12 +108,14 @@ pub fn house(config: &Config, base_url: String) -> Result<House, StartError> {
         NhsNumberPolicy::Lenient => Checking::Lenient,
     };
     let organization = config.service.organization.clone().unwrap_or_default();
+    let practices = config.delivery.practice.iter();
     let rules = Rules {
         codes,
         plan,
         base_url,
         pam,
         nhs_numbers,
+        preferences: practices.map(|(ods, practice)| (ods.clone(), practice.entries.clone())).collect(),
         roles: RoleMap::from_resource(&resource(folder, "ConceptMap", "job-role")?),
         topics: topic::embedded(),
         full_resource: config.subscription.full_resource,

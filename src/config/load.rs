@@ -71,7 +71,10 @@ fn overlay(config: &Config, name: &str, value: String) -> Result<Config, String>
     if let Some((ods, own)) = practice(&section, &key) {
         let practices = section_table.entry("practice").or_insert_with(|| Table::new().into());
         if let Value::Table(practices) = practices {
-            practices.insert(ods.to_owned(), Table::from_iter([(own.to_owned(), value.into())]).into());
+            let practice = practices.entry(ods.to_owned()).or_insert_with(|| Table::new().into());
+            if let Value::Table(practice) = practice {
+                practice.insert(own.to_owned(), value.into());
+            }
         }
     } else {
         let value = like(section_table.get(&key), value).map_err(|what| format!("{section}.{key} is {what}"))?;

@@ -16,6 +16,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::pathway::delivery::{Limits as DeliveryLimits, Pace};
+use crate::pathway::write_back::Preferences;
 
 pub use load::{ConfigError, environment};
 pub use mesh::{Mesh, Secret};
@@ -145,6 +146,14 @@ pub struct Practice {
     /// `delivery.burst` for this practice.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub burst: Option<u32>,
+    /// `[delivery.practice.<ODS>.entries]`: which kinds of entry it wants in its record, each `full`, `summary` or `none`.
+    /// Default: all in full, the plan in summary.
+    #[serde(skip_serializing_if = "is_default")]
+    pub entries: Preferences,
+}
+
+fn is_default(entries: &Preferences) -> bool {
+    *entries == Preferences::default()
 }
 
 /// `[subscription]`: who hears of what happens.
@@ -376,7 +385,8 @@ impl Default for Fhir {
 
 impl Default for Practice {
     fn default() -> Practice {
-        Practice { client_id: "livewell".to_owned(), in_flight: None, per_minute: None, burst: None }
+        let entries = Preferences::default();
+        Practice { client_id: "livewell".to_owned(), in_flight: None, per_minute: None, burst: None, entries }
     }
 }
 

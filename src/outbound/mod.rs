@@ -28,6 +28,7 @@ pub use mesh::{Heard, InboxMessage, Mesh, MeshError, MeshPost};
 pub use service_key::{KeyError, ServiceKey};
 pub use webhook::{NotASecret, NotRandom, Notification, WebhookSecret};
 
+use fhir_rest::Capabilities;
 use token::Tokens;
 use wire::Wire;
 
@@ -62,6 +63,7 @@ impl Default for OutboundSettings {
 pub struct Outbound {
     wire: Wire,
     tokens: Tokens,
+    capabilities: Capabilities,
     attempt_timeout: Duration,
 }
 
@@ -76,7 +78,12 @@ impl Outbound {
     /// Sets up the client; `key` signs the client assertions of SMART Backend Services.
     pub fn new(settings: OutboundSettings, key: Arc<ServiceKey>) -> Result<Outbound, OutboundError> {
         let wire = Wire::new(&settings).map_err(OutboundError)?;
-        Ok(Outbound { wire, tokens: Tokens::new(key), attempt_timeout: settings.attempt_timeout })
+        Ok(Outbound {
+            wire,
+            tokens: Tokens::new(key),
+            capabilities: Capabilities::default(),
+            attempt_timeout: settings.attempt_timeout,
+        })
     }
 }
 

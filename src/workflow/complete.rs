@@ -4,14 +4,14 @@ use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
 use crate::fhir::etag::Tags;
-use crate::fhir::systems::{TASK_INPUT, TASK_OUTCOME};
+use crate::fhir::systems::{ODS, TASK_INPUT, TASK_OUTCOME};
 use crate::fhir::when::{instant, start_of};
-use crate::fhir::{Invalid, InvalidKind, Issue, IssueCode, Resource};
+use crate::fhir::{Invalid, InvalidKind, Issue, IssueCode, Resource, path, profiles};
 use crate::pathway::plan::{Follow, History, Input, Step, is_urgent};
 use crate::pathway::task::Event;
-use crate::store::{At, ReferralRow, Store, TaskRow};
+use crate::store::{At, Belongs, DeliveryItem, ReferralRow, Store, TaskRow};
 
-use super::{Actor, Error, House, Result, Unit, Written, condition, tasks};
+use super::{Actor, Error, House, Result, Unit, Written, condition, deliver, tasks};
 
 /// What a Task is completed with.
 pub struct Completion {
@@ -256,7 +256,56 @@ pub(super) async fn close(unit: &mut Unit<'_>, referral: &ReferralRow, outcome: 
         request.map_mut().insert("status".to_owned(), json!("completed"));
         unit.change(request).await?;
     }
-    end(unit, referral, "completed").await
+    end(unit, referral, "completed").await?;
+    tell_of_closure(unit, referral, outcome).await
+}
+
+/// The practice hears that the support has ended, and how: an entry of its own, whoever recorded what before.
+async fn tell_of_closure(unit: &mut Unit<'_>, referral: &ReferralRow, outcome: &str) -> Result<()> {
+    let codes = &unit.house.codes;
+    let (Some(notification), Some(closed)) =
+        (codes.concept("communication-notification"), codes.concept("activity-service-closed"))
+    else {
+        return Ok(());
+    };
+    let id = Unit::new_id();
+    let mut said = json!({
+        "resourceType": "Communication",
+        "id": id,
+        "basedOn": [{ "reference": format!("ServiceRequest/{}", referral.id) }],
+        "status": "completed",
+        "category": [notification],
+        "topic": closed,
+        "subject": { "reference": format!("Patient/{}", referral.person) },
+        "sent": instant(unit.now),
+        "sender": match &unit.actor.staff {
+            Some(staff) => json!({ "reference": staff.reference }),
+            None => json!({ "type": "Organization", "identifier": { "system": ODS, "value": unit.house.organization() } }),
+        },
+    });
+    if !outcome.is_empty() {
+        said["reasonCode"] = json!([outcome_concept(outcome)]);
+    }
+    let belongs =
+        Belongs { sender: unit.house.organization(), person: referral.person.clone(), referral: referral.id.clone() };
+    unit.audit("create", &format!("Communication/{id}"), &referral.person);
+    unit.create(Resource::from_value(said)?, belongs);
+    let item = DeliveryItem { kind: "Communication".to_owned(), id, version: 1 };
+    deliver::queue(unit, &referral.person, &referral.id, vec![item]).await
+}
+
+/// An outcome with its term.
+fn outcome_concept(outcome: &str) -> Value {
+    let concepts = profiles::resource("CodeSystem", "task-outcome");
+    let display = concepts.as_ref().and_then(|codes| {
+        let known = codes.all("concept").into_iter().find(|c| path::text(c, "code") == Some(outcome))?;
+        path::text(known, "display").map(str::to_owned)
+    });
+    let mut coding = json!({ "system": TASK_OUTCOME, "code": outcome });
+    if let Some(display) = display {
+        coding["display"] = json!(display);
+    }
+    json!({ "coding": [coding] })
 }
 
 /// Cancels the steps of the pathway that are open of a referral, and ends its plan and its spell. What a co-ordinator has

@@ -1,7 +1,8 @@
 //! What every act works with: the codes, the pathway, the organisation.
 
+use std::collections::BTreeMap;
 use std::ops::Deref;
-use std::sync::{PoisonError, RwLock};
+use std::sync::{LazyLock, PoisonError, RwLock};
 
 use crate::fhir::codes::CodeTable;
 use crate::fhir::nhs_number::Checking;
@@ -10,6 +11,7 @@ use crate::pathway::pam::CutOffs;
 use crate::pathway::plan::Plan;
 use crate::pathway::role::RoleMap;
 use crate::pathway::topic::Topic;
+use crate::pathway::write_back::Preferences;
 use crate::store::Store;
 
 use super::{Attempts, Result};
@@ -32,6 +34,8 @@ pub struct Rules {
     pub pam: CutOffs,
     /// How an NHS number with a wrong check digit is taken.
     pub nhs_numbers: Checking,
+    /// What practices want written into their records, by ODS code; the others the default.
+    pub preferences: BTreeMap<String, Preferences>,
     /// What national job roles are at Live Well.
     pub roles: RoleMap,
     /// What can be subscribed to.
@@ -58,6 +62,12 @@ impl House {
     /// The rules, for the Live Well organisation with this ODS code ('' while it is not known).
     pub fn new(rules: Rules, organization: String) -> House {
         House { rules, attempts: Attempts::default(), organization: RwLock::new(organization) }
+    }
+
+    /// What the practice with this ODS code wants written into its record.
+    pub fn preferences(&self, practice: &str) -> &Preferences {
+        static USUAL: LazyLock<Preferences> = LazyLock::new(Preferences::default);
+        self.rules.preferences.get(practice).unwrap_or(&USUAL)
     }
 
     /// ODS code of the Live Well organisation.

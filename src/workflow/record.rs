@@ -109,6 +109,30 @@ pub(super) async fn change_record(
     Ok(())
 }
 
+/// Whether a ServiceRequest of Live Well's is one that follows from a referral to it: an onward referral, which is recorded
+/// and reaches the practice.
+pub(super) async fn is_onward(unit: &mut Unit<'_>, request: &Resource) -> Result<bool> {
+    if !unit.actor.ours {
+        return Ok(false);
+    }
+    for base in request.all("basedOn.reference").into_iter().filter_map(Value::as_str) {
+        if let Some(("ServiceRequest", id)) = unit.house.local(base)
+            && unit.tx.referral(id).await?.is_some()
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Whether this is a new version of an onward referral that Live Well recorded.
+pub(super) async fn was_onward(unit: &mut Unit<'_>, request: &Resource) -> Result<bool> {
+    let id = request.id().unwrap_or_default().to_owned();
+    let Some(seen) = unit.see("ServiceRequest", &id).await? else { return Ok(false) };
+    let recorded = seen.belongs.sender == unit.house.organization() && !seen.belongs.referral.is_empty();
+    Ok(unit.actor.ours && recorded && unit.tx.referral(&id).await?.is_none())
+}
+
 /// Queues what was recorded for the practices: one delivery for each person and referral.
 pub(super) async fn deliver(unit: &mut Unit<'_>, keeping: Keeping) -> Result<()> {
     let mut sets: Vec<(String, String, Vec<DeliveryItem>)> = Vec::new();

@@ -250,6 +250,9 @@ async fn make(
             let person = identify::patient(unit, sent, resource, expression).await?;
             keeping.concerns(&person, "");
         }
+        "ServiceRequest" if record::is_onward(unit, &resource).await? => {
+            record::record(unit, resource, expression, keeping).await?;
+        }
         "ServiceRequest" => match refer::refer(unit, sent, resource, expression, digest, submission).await? {
             Referred::New { person, referral } => keeping.concerns(&person, &referral),
             Referred::Before(referral) => return Ok(Some(referral)),
@@ -273,6 +276,9 @@ async fn change(
     let recorded = unit.actor.ours && record::RECORDED.contains(&resource.kind());
     match resource.kind() {
         "Patient" => identify::change_patient(unit, sent, resource).await,
+        "ServiceRequest" if record::was_onward(unit, &resource).await? => {
+            record::change_record(unit, resource, &entry.expression, keeping).await
+        }
         "ServiceRequest" => withdraw::change_referral(unit, sent, resource, digest).await,
         "Task" => tasks::change_task(unit, resource).await,
         "Subscription" => subscription::change(unit, resource, &entry.expression).await,

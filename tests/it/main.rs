@@ -14,6 +14,7 @@ mod conditional;
 mod database_faults;
 mod deleting;
 mod edge;
+mod entries;
 mod exactly_once;
 mod export;
 mod fair;

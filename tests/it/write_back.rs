@@ -245,6 +245,44 @@ on_each_database! {
         assert!(deliveries(&app).await.iter().all(|(state, _)| state == "delivered"));
     }
 
+    async fn a_practice_without_transactions_has_each_thing_once_though_it_broke_off_between_them(app: TestApp) {
+        app.stand_in.take_transactions(false);
+        let faults = app.stand_in.faults();
+        let answer = |status| Fault::Answer { status, retry_after: None };
+        let kinds = [answer(503), answer(429), answer(504), Fault::DropReply, Fault::DropRequest];
+        for (seed, fault) in kinds.into_iter().enumerate() {
+            let journey = known(&app, "TESTA1", "routine").await;
+            let coach = app.staff("coach-north").await;
+            faults.seed(seed as u64);
+            faults.next(1, Aim::at(Traffic::Writes), fault.clone());
+            faults.sometimes(0.5, Aim::at(Traffic::Writes), fault.clone());
+            let struck = faults.struck();
+            let mut set = [
+                goal(&journey),
+                activation(&app, &journey, "56.40", Some(3)),
+                encounter(&app, &journey),
+                sharing(&app, &journey, "permit"),
+            ];
+            set[1]["note"] = json!([{ "text": "Filled in together" }]);
+            let made = transact(&coach, &set).await;
+            app.settled().await;
+            faults.clear();
+            time_passes(&app).await;
+            assert!(faults.struck() > struck, "{fault:?}: nothing failed");
+            for kept in &made {
+                assert!(is_there(&app, "TESTA1", kept), "{fault:?}: {:?}", deliveries(&app).await);
+            }
+            // A correction goes the same way.
+            let mut wrong = read(&coach, &made[2]).await;
+            wrong["status"] = json!("entered-in-error");
+            coach.put(format!("/fhir/{}", made[2]), &wrong).await.expect(200);
+            time_passes(&app).await;
+            assert_eq!(there(&app, "TESTA1", &made[2])["status"], "entered-in-error");
+        }
+        assert_eq!(app.stand_in.resources("TESTA1", "Provenance").len(), 10, "one for each unit of work");
+        assert!(deliveries(&app).await.iter().all(|(state, _)| state == "delivered"));
+    }
+
     async fn a_refused_token_is_renewed_at_once(app: TestApp) {
         let journey = known(&app, "TESTA1", "routine").await;
         let coach = app.staff("coach-north").await;

@@ -1,6 +1,7 @@
 //! The stand-in's routes: parse, ask the record, answer.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
@@ -86,7 +87,8 @@ async fn metadata(State(practices): Shared, Path(ods): Path<String>) -> Answer {
         return Err(Refusal::not_found());
     }
     let parameters: Vec<Value> = OFFERED.iter().map(|(name, kind)| json!({ "name": name, "type": kind })).collect();
-    let statement = json!({
+    let takes = practices.takes_transactions.load(Ordering::Relaxed);
+    let mut statement = json!({
         "resourceType": "CapabilityStatement",
         "status": "active",
         "date": practices.started(),
@@ -97,15 +99,21 @@ async fn metadata(State(practices): Shared, Path(ods): Path<String>) -> Answer {
         "rest": [{
             "mode": "server",
             "documentation": "Any resource type: create (also conditional), read, vread, update with If-Match, search by the parameters below.",
-            "interaction": [{ "code": "transaction" }],
             "searchParam": parameters,
         }],
     });
+    if takes {
+        statement["rest"][0]["interaction"] = json!([{ "code": "transaction" }]);
+    }
     Ok(fhir(StatusCode::OK, &statement))
 }
 
 async fn transact(State(practices): Shared, Path(ods): Path<String>, headers: HeaderMap, body: Bytes) -> Answer {
     practices.admit(&ods, &headers, Right::Write)?;
+    if !practices.takes_transactions.load(Ordering::Relaxed) {
+        let text = "Transactions are not offered here; /metadata lists what is.";
+        return Err(Refusal::general(StatusCode::METHOD_NOT_ALLOWED, IssueCode::NotSupported, text));
+    }
     let changes = transaction::changes(&parsed(&headers, &body)?)?;
     let done = practices.change(&ods, |record| make(record, changes, practices.clock.now()))?;
     Ok(fhir(StatusCode::OK, &transaction::response(&done)))

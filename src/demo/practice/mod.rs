@@ -19,6 +19,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -99,6 +100,7 @@ impl StandIn {
             records,
             tokens: Mutex::default(),
             faults: Arc::new(Faults::none()),
+            takes_transactions: AtomicBool::new(true),
             client_jwks_url: settings.client_jwks_url,
             accepted_client_id: settings.accepted_client_id,
             http: http.map_err(io::Error::other)?,
@@ -136,6 +138,11 @@ impl StandIn {
         self.practices.tokens().grant(ods, Right::Write, DateTime::<Utc>::MAX_UTC)
     }
 
+    /// Takes transactions no more, or again, as its CapabilityStatement then says.
+    pub fn take_transactions(&self, takes: bool) {
+        self.practices.takes_transactions.store(takes, Ordering::Relaxed);
+    }
+
     /// Every resource of a type in a practice's record, as it is now; empty for a practice it does not host.
     pub fn resources(&self, ods: &str, kind: &str) -> Vec<Value> {
         let record = self.practices.records.get(ods).map(held);
@@ -155,6 +162,7 @@ struct Practices {
     records: BTreeMap<String, Mutex<Record>>,
     tokens: Mutex<Tokens>,
     faults: Arc<Faults>,
+    takes_transactions: AtomicBool,
     client_jwks_url: String,
     accepted_client_id: String,
     http: reqwest::Client,

@@ -1,13 +1,16 @@
-//! The channel `fhir-rest`: a transaction Bundle to the practice's FHIR endpoint.
+//! The channel `fhir-rest`: to the practice's FHIR endpoint, in a transaction Bundle, or one by one where its system knows no
+//! transactions.
 //!
 //! One attempt: find the practice's own Patient; where anything may be there already, look for our identifiers; send
-//! what is missing in one transaction; read it back. So each thing exists at the practice exactly once, and "delivered"
+//! what is missing; read it back. So each thing exists at the practice exactly once, and "delivered"
 //! means it was seen there.
 
+mod capability;
 mod look;
 mod patient;
 mod read_back;
 mod session;
+mod single;
 mod transaction;
 
 #[cfg(test)]
@@ -26,6 +29,7 @@ use look::Step;
 use session::Session;
 use transaction::Written;
 
+pub(super) use capability::Capabilities;
 pub(super) use session::under;
 
 /// Where a practice's system is and who we are there.
@@ -103,14 +107,20 @@ impl Outbound {
         let base = self.wire.guard.check(&job.endpoint.address).map_err(refused)?;
         let mut session = Session::new(self, job, base_of(base), unclear, now);
         let patient = patient::find(&mut session, &job.patient).await?;
-        let mut looked = job.look_first;
+        let transactions = self.capabilities.takes_transactions(&mut session, now).await?;
+        // One by one they may end half-way, so it is always looked which are there.
+        let mut looked = job.look_first || !transactions;
         // A second round follows only where the first learned that something is there which it had not looked for.
         for _ in 0..2 {
             let steps = look::plan(&mut session, &job.outgoing, looked).await?;
             if steps.iter().all(|step| matches!(step, Step::There(_) | Step::LeftOut)) {
                 return Ok(receipts(&job.outgoing, steps.iter().map(Step::there)));
             }
-            let copies = match transaction::send(&mut session, &job.outgoing, &steps, &patient).await? {
+            let written = match transactions {
+                true => transaction::send(&mut session, &job.outgoing, &steps, &patient).await?,
+                false => single::send(&mut session, &job.outgoing, &steps, &patient).await?,
+            };
+            let copies = match written {
                 Written::At(copies) => copies,
                 Written::Conflict(_) if !looked => {
                     looked = true;

@@ -74,35 +74,76 @@ impl<'a> Session<'a> {
         answer.map_err(|failed| self.lost_reading(failed))
     }
 
-    /// POSTs a Bundle to the base. From here the outcome is unclear until the practice has answered.
+    /// POSTs a Bundle to the base.
     pub(super) async fn transact(&mut self, bundle: Vec<u8>) -> Result<Answer, Verdict> {
         if !self.lease.is_held() {
             // Someone else may be sending it.
             return Err(self.retry(None, Why::LeaseLost));
         }
         let url = self.base.clone();
+        self.write(&url, bundle, |client| client.post(url.clone())).await
+    }
+
+    /// POSTs a resource, where none is there that meets the condition.
+    pub(super) async fn create(
+        &mut self,
+        kind: &str,
+        resource: Vec<u8>,
+        if_none_exist: Option<&str>,
+    ) -> Result<Answer, Verdict> {
+        let url = self.url(&[kind]);
+        self.write(&url, resource, |client| {
+            let request = client.post(url.clone());
+            if_none_exist.into_iter().fold(request, |request, condition| request.header("if-none-exist", condition))
+        })
+        .await
+    }
+
+    /// PUTs a resource, where it is still of this version.
+    pub(super) async fn update(
+        &mut self,
+        kind: &str,
+        id: &str,
+        resource: Vec<u8>,
+        version: Option<&str>,
+    ) -> Result<Answer, Verdict> {
+        let url = self.url(&[kind, id]);
+        self.write(&url, resource, |client| {
+            let request = client.put(url.clone());
+            version.into_iter().fold(request, |request, v| request.header("if-match", format!("W/\"{v}\"")))
+        })
+        .await
+    }
+
+    /// Sends what changes something. From here the outcome is unclear until the practice has answered.
+    async fn write(
+        &mut self,
+        url: &Url,
+        body: Vec<u8>,
+        request: impl Fn(&reqwest::Client) -> RequestBuilder,
+    ) -> Result<Answer, Verdict> {
         self.unclear.store(true, Ordering::Relaxed);
         let request = |client: &reqwest::Client| {
-            let request = client.post(url.clone()).header(CONTENT_TYPE, FHIR_JSON);
-            request.header("prefer", "return=minimal").body(bundle.clone())
+            let request = request(client).header(CONTENT_TYPE, FHIR_JSON);
+            request.header("prefer", "return=minimal").body(body.clone())
         };
-        let answer = self.call(&url, request).await;
+        let answer = self.call(url, request).await;
         match answer {
             Ok(answer) => Ok(answer),
             Err(Failed::Verdict(verdict)) => {
-                self.nothing_was_written();
+                self.nothing_is_unclear();
                 Err(verdict)
             }
             Err(Failed::Lost(lost)) if lost.sent => Err(Verdict::Unknown { why: lost.why }),
             Err(Failed::Lost(lost)) => {
-                self.nothing_was_written();
+                self.nothing_is_unclear();
                 Err(self.lost_reading(Failed::Lost(lost)))
             }
         }
     }
 
-    /// The practice said plainly that it did not write.
-    pub(super) fn nothing_was_written(&self) {
+    /// The practice said plainly what it did.
+    pub(super) fn nothing_is_unclear(&self) {
         self.unclear.store(false, Ordering::Relaxed);
     }
 

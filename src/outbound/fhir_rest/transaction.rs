@@ -43,31 +43,31 @@ pub(super) async fn send(
             let mut at: Vec<Option<PracticeCopy>> = steps.iter().map(|step| step.there().cloned()).collect();
             for (index, entry) in sent.into_iter().zip(entries) {
                 if let (Some(slot), Some(o)) = (at.get_mut(index), outgoing.get(index)) {
-                    *slot = location(entry, kind(o));
+                    *slot = placed(entry, kind(o));
                 }
             }
             Ok(Written::At(at))
         }
         status @ (409 | 412) => {
-            session.nothing_was_written();
+            session.nothing_is_unclear();
             Ok(Written::Conflict(status))
         }
         // What was to be corrected is gone; looking says so in the right words.
         status @ (404 | 410) if steps.iter().any(|step| matches!(step, Step::Correct(_))) => {
-            session.nothing_was_written();
+            session.nothing_is_unclear();
             Ok(Written::Conflict(status))
         }
         // A gateway that got no answer does not know whether the practice wrote.
         status @ (502 | 504) => Err(Verdict::Unknown { why: Why::Status(status) }),
         _ => {
-            session.nothing_was_written();
+            session.nothing_is_unclear();
             Err(session.refusal(&answer))
         }
     }
 }
 
 /// What stands for what: the practice's Patient, and entries that are there already.
-fn names(outgoing: &[Outgoing], steps: &[Step], patient: &str) -> BTreeMap<String, String> {
+pub(super) fn names(outgoing: &[Outgoing], steps: &[Step], patient: &str) -> BTreeMap<String, String> {
     let there = outgoing.iter().zip(steps).filter_map(|(o, step)| match step {
         Step::There(copy) | Step::Correct(copy) => Some((full_url(&o.key), copy.reference.clone())),
         Step::Create | Step::LeftOut => None,
@@ -108,18 +108,22 @@ fn answered(said: &Value) -> Option<&[Value]> {
     Some(said.get("entry").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default())
 }
 
-/// Where the practice says an entry is: `Encounter/123` out of `https://…/Encounter/123/_history/1`. Its origin is not
-/// used: everything is read below the practice's configured base.
-fn location(entry: &Value, kind: &str) -> Option<PracticeCopy> {
+/// Where the practice says an entry of the transaction is.
+fn placed(entry: &Value, kind: &str) -> Option<PracticeCopy> {
     let response = entry.get("response")?;
     if !response.get("status").and_then(Value::as_str)?.starts_with('2') {
         return None;
     }
-    let said = response.get("location").and_then(Value::as_str)?;
+    let etag = response.get("etag").and_then(Value::as_str).and_then(version_of);
+    location(response.get("location").and_then(Value::as_str)?, etag, kind)
+}
+
+/// `Encounter/123` out of `https://…/Encounter/123/_history/1`. The origin is not used: everything is read below the
+/// practice's configured base.
+pub(super) fn location(said: &str, etag: Option<String>, kind: &str) -> Option<PracticeCopy> {
     let mut parts = said.split('/').skip_while(|part| *part != kind).skip(1);
     let id = parts.next().filter(|id| is_id(id))?;
     let history = parts.next().filter(|p| *p == "_history").and_then(|_| parts.next()).and_then(version_of);
-    let etag = response.get("etag").and_then(Value::as_str).and_then(version_of);
     Some(PracticeCopy { reference: format!("{kind}/{id}"), version: etag.or(history) })
 }
 
@@ -128,7 +132,7 @@ mod tests {
     use super::*;
 
     fn at(location_said: &str) -> Option<PracticeCopy> {
-        location(&json!({ "response": { "status": "201 Created", "location": location_said } }), "Encounter")
+        placed(&json!({ "response": { "status": "201 Created", "location": location_said } }), "Encounter")
     }
 
     #[test]

@@ -3,8 +3,9 @@
 use std::io::Read;
 
 use chrono::{DateTime, Utc};
-use flate2::read::GzDecoder;
-use reqwest::{Method, Url};
+use flate2::read::MultiGzDecoder;
+use reqwest::header::ACCEPT_ENCODING;
+use reqwest::{Method, RequestBuilder, Url};
 use serde_json::Value;
 
 use super::super::wire::Answer;
@@ -69,7 +70,7 @@ impl Mesh {
 
     /// A message of the inbox; none where it is there no more.
     pub async fn read(&self, id: &str, now: DateTime<Utc>) -> Result<Option<InboxMessage>, Why> {
-        let answer = self.call(Method::GET, self.url(&["inbox", id]), now, |r| r).await.map_err(|lost| lost.why)?;
+        let answer = self.call(Method::GET, self.url(&["inbox", id]), now, packed).await.map_err(|lost| lost.why)?;
         if matches!(answer.status, 404 | 410) {
             return Ok(None);
         }
@@ -110,7 +111,7 @@ impl Mesh {
         let mut body = first.bytes()?.to_vec();
         for number in 2..=total {
             let url = self.url(&["inbox", id, &number.to_string()]);
-            let answer = self.call(Method::GET, url, now, |request| request).await.map_err(|lost| lost.why)?;
+            let answer = self.call(Method::GET, url, now, packed).await.map_err(|lost| lost.why)?;
             self.expect(&answer)?;
             body.extend_from_slice(answer.bytes()?);
         }
@@ -129,11 +130,17 @@ impl Mesh {
     }
 }
 
+/// Asks for a message as it was sent: a chunk of a compressed one cannot be unpacked alone.
+fn packed(request: RequestBuilder) -> RequestBuilder {
+    request.header(ACCEPT_ENCODING, "gzip")
+}
+
 /// A few kB that unpack to gigabytes are refused where they pass the limit.
 fn unpacked(body: &[u8]) -> Option<Vec<u8>> {
     let mut out = Vec::new();
     let most = u64::try_from(LIMIT).unwrap_or(u64::MAX) + 1;
-    GzDecoder::new(body).take(most).read_to_end(&mut out).ok()?;
+    // MESH may compress each chunk by itself: several streams one after the other.
+    MultiGzDecoder::new(body).take(most).read_to_end(&mut out).ok()?;
     (out.len() <= LIMIT).then_some(out)
 }
 

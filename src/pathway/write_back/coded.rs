@@ -35,6 +35,8 @@ const KEPT: &[&str] = &[
     "received",
     "created",
     "recorded",
+    "authoredOn",
+    "occurrenceDateTime",
     "dateTime",
     "startDate",
     "statusDate",
@@ -109,7 +111,7 @@ fn drop_halves(resource: &mut Value) {
 /// The required element that says what the entry is, where it could be text alone.
 fn said_by(kind: &str) -> Option<&'static str> {
     match kind {
-        "Observation" => Some("code"),
+        "Observation" | "ServiceRequest" => Some("code"),
         "Goal" => Some("description"),
         _ => None,
     }

@@ -7,6 +7,8 @@ mod coded;
 mod consent;
 mod message;
 mod narrative;
+mod participants;
+mod preferences;
 mod provenance;
 mod references;
 
@@ -16,10 +18,12 @@ use chrono::{DateTime, Utc};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
+use crate::fhir::codes::CodeTable;
 use crate::fhir::{Resource, systems};
 
 pub use consent::{Detail, detail};
 pub use message::{Addressing, Person, message};
+pub use preferences::{Preferences, Share};
 
 /// Identifier system of our records at a practice; the value is our logical id. Of a Provenance, which has no
 /// identifier, it is the system of a `meta.tag`.
@@ -58,6 +62,8 @@ pub struct Logical {
     pub identifier: Option<(String, String)>,
     /// Name from the directory, never free text about a patient: `Ann Example, health coach`.
     pub display: Option<String>,
+    /// What they are, as a Coding: the national job role, where the directory has it.
+    pub role: Option<Value>,
 }
 
 /// All that decides what one write-back contains.
@@ -79,6 +85,9 @@ pub struct Contents<'a> {
     pub author: &'a Logical,
     pub organization: &'a Logical,
     pub detail: Detail,
+    /// What the practice wants of it.
+    pub preferences: &'a Preferences,
+    pub codes: &'a CodeTable,
 }
 
 /// One resource as it leaves.
@@ -104,7 +113,10 @@ impl std::fmt::Debug for Outgoing {
 /// Whether recording this kind of resource writes back to the GP record. A QuestionnaireResponse does not: the person's
 /// own words (the Green Book) stay the person's.
 pub fn writes_back(resource: &Resource) -> bool {
-    matches!(resource.kind(), "Encounter" | "Observation" | "Goal" | "CarePlan" | "Consent" | "Communication")
+    matches!(
+        resource.kind(),
+        "Encounter" | "Observation" | "Goal" | "CarePlan" | "Consent" | "Communication" | "ServiceRequest"
+    )
 }
 
 /// The resources of a write-back, Encounters first and a Provenance of them all last; none when nothing of it leaves.
@@ -150,18 +162,21 @@ pub fn record_id(key: &str) -> &str {
     key.split_once('/').map_or(key, |(_, id)| id)
 }
 
-/// With coded entries only, what has no code is no entry; a correction of what is already there still goes.
+/// What the practice does not want stays, and with coded entries only, what has no code is no entry; a correction of what is
+/// already there still goes.
 fn leaves(contents: &Contents<'_>, record: &Record<'_>) -> bool {
     let resource = record.resource;
-    writes_back(resource)
-        && (contents.detail == Detail::Full
-            || coded::is_coded(resource)
-            || contents.copies.contains_key(&resource.reference()))
+    let wanted = contents.preferences.share(resource, contents.codes) != Share::None
+        && (contents.detail == Detail::Full || coded::is_coded(resource));
+    writes_back(resource) && (wanted || contents.copies.contains_key(&resource.reference()))
 }
 
 fn one(contents: &Contents<'_>, set: &BTreeSet<String>, record: &Record<'_>) -> Outgoing {
     let key = record.resource.reference();
     let mut value = record.resource.value().clone();
+    if contents.preferences.share(record.resource, contents.codes) == Share::Summary {
+        preferences::summarise(&mut value);
+    }
     if contents.detail == Detail::CodedOnly {
         coded::strip(&mut value);
     }
@@ -183,6 +198,9 @@ fn one(contents: &Contents<'_>, set: &BTreeSet<String>, record: &Record<'_>) -> 
             let said = narrative::of(record.resource, contents);
             fields.insert("text".into(), said);
         }
+    }
+    if record.resource.kind() == "Encounter" {
+        participants::complete(&mut value, record.resource, contents);
     }
     Outgoing { previous: contents.copies.get(&key).cloned(), version: record.version, resource: value, key }
 }

@@ -36,6 +36,7 @@ fn terms_in(kind: &str) -> &'static [&'static str] {
         "Goal" => &["category", "description", "achievementStatus"],
         "CarePlan" => &["category", "activity.detail.code"],
         "Consent" => &["scope", "category", "provision.code"],
+        "ServiceRequest" => &["category", "code", "reasonCode"],
         "Communication" => &["category", "topic", "medium", "reasonCode"],
         _ => &[],
     }
@@ -63,8 +64,16 @@ fn figure(root: &Value) -> Option<String> {
 }
 
 fn date(resource: &Resource) -> Option<String> {
-    let elements =
-        ["period.start", "effectiveDateTime", "effectivePeriod.start", "startDate", "sent", "dateTime", "created"];
+    let elements = [
+        "period.start",
+        "effectiveDateTime",
+        "effectivePeriod.start",
+        "startDate",
+        "sent",
+        "dateTime",
+        "authoredOn",
+        "created",
+    ];
     let said = elements.into_iter().find_map(|e| resource.text(e))?;
     let day = said.get(..10).and_then(|d| NaiveDate::parse_from_str(d, "%Y-%m-%d").ok());
     // Years and months are said as they are; anything else is not a date.

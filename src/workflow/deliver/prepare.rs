@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use crate::fhir::systems::{NHS_NUMBER, ODS, REFERRAL_REFERENCE};
+use crate::fhir::systems::{JOB_ROLE, NHS_NUMBER, ODS, REFERRAL_REFERENCE};
 use crate::fhir::{Resource, path};
 use crate::pathway::write_back::{Contents, Detail, Logical, Outgoing, PracticeCopy, Record, detail, outgoing};
 use crate::store::{Leased, PersonRow, Sight, Store, Tx};
@@ -101,6 +101,8 @@ async fn contents(
         author,
         organization,
         detail: detail(&consents),
+        preferences: house.preferences(&leased.practice),
+        codes: &house.codes,
     }))
 }
 
@@ -159,6 +161,7 @@ async fn organization(tx: &mut Tx, house: &House) -> Result<Logical> {
         kind: "Organization".to_owned(),
         identifier: Some((ODS.to_owned(), house.organization())),
         display: known.and_then(|o| o.text("name").map(str::to_owned)),
+        role: None,
     })
 }
 
@@ -180,7 +183,13 @@ async fn logical(tx: &mut Tx, house: &House, reference: &str) -> Result<Option<L
     let Some((kind, id)) = house.local(reference) else { return Ok(None) };
     if kind == "ServiceRequest" {
         let identifier = tx.referral(id).await?.map(|r| (REFERRAL_REFERENCE.to_owned(), r.reference));
-        return Ok(Some(Logical { kind: kind.to_owned(), display: None, identifier }));
+        // One that is no referral to us is ours, and goes by our identifier as any record does.
+        return Ok(identifier.map(|known| Logical {
+            kind: kind.to_owned(),
+            display: None,
+            identifier: Some(known),
+            role: None,
+        }));
     }
     if !matches!(
         kind,
@@ -200,7 +209,8 @@ async fn logical(tx: &mut Tx, house: &House, reference: &str) -> Result<Option<L
             None => name,
         });
     }
-    Ok(Some(Logical { kind: kind.to_owned(), identifier: first_identifier(&resource), display }))
+    let role = resource.all("code.coding").into_iter().find(|c| path::text(c, "system") == Some(JOB_ROLE)).cloned();
+    Ok(Some(Logical { kind: kind.to_owned(), identifier: first_identifier(&resource), display, role }))
 }
 
 fn name_of(resource: &Resource) -> Option<String> {

@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use aws_lc_rs::hmac;
-use flate2::read::GzDecoder;
+use flate2::read::MultiGzDecoder;
 use livewell::config::Config;
 use livewell::fhir::path;
 use serde_json::{Value, json};
@@ -125,19 +125,20 @@ impl Mailbox {
     pub(crate) async fn take(&self) -> Vec<Message> {
         let mut taken = Vec::new();
         for id in self.waiting().await {
-            let first = self.request(reqwest::Method::GET, &format!("inbox/{id}")).send().await.unwrap();
+            let get =
+                |below: String| self.request(reqwest::Method::GET, &below).header("accept-encoding", "gzip").send();
+            let first = get(format!("inbox/{id}")).await.unwrap();
             let headers = first.headers().clone();
             let range = headers.get("mex-chunk-range").map(|v| v.to_str().unwrap().to_owned()).unwrap_or_default();
             let chunks: usize = range.split(':').nth(1).and_then(|n| n.parse().ok()).unwrap_or(1);
             let mut body = first.bytes().await.unwrap().to_vec();
             for n in 2..=chunks {
-                let chunk =
-                    self.request(reqwest::Method::GET, &format!("inbox/{id}/{n}")).header("accept-encoding", "gzip");
-                body.extend_from_slice(&chunk.send().await.unwrap().bytes().await.unwrap());
+                let chunk = get(format!("inbox/{id}/{n}")).await.unwrap();
+                body.extend_from_slice(&chunk.bytes().await.unwrap());
             }
             let mut text = Vec::new();
             match body.starts_with(&[0x1f, 0x8b]) {
-                true => _ = GzDecoder::new(&body[..]).read_to_end(&mut text).unwrap(),
+                true => _ = MultiGzDecoder::new(&body[..]).read_to_end(&mut text).unwrap(),
                 false => text = body,
             }
             let acknowledged = self.request(reqwest::Method::PUT, &format!("inbox/{id}/status/acknowledged"));

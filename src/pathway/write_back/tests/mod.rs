@@ -12,6 +12,7 @@ struct Case {
     directory: BTreeMap<String, Logical>,
     author: Logical,
     organization: Logical,
+    preferences: Preferences,
 }
 
 fn case() -> Case {
@@ -19,11 +20,13 @@ fn case() -> Case {
         kind: "PractitionerRole".into(),
         identifier: Some(("https://livewell.example/Id/staff".into(), "HC1".into())),
         display: Some("Ann Example, health coach".into()),
+        role: CodeTable::embedded().coding("job-health-coach"),
     };
     let organization = Logical {
         kind: "Organization".into(),
         identifier: Some(("https://fhir.nhs.uk/Id/ods-organization-code".into(), "TEST01".into())),
         display: Some("Live Well".into()),
+        role: None,
     };
     Case {
         person: ["Patient/ours".to_owned(), "Patient/sent".to_owned()].into(),
@@ -35,6 +38,7 @@ fn case() -> Case {
         .into(),
         author: coach,
         organization,
+        preferences: Preferences::default(),
     }
 }
 
@@ -51,6 +55,8 @@ impl Case {
             author: &self.author,
             organization: &self.organization,
             detail,
+            preferences: &self.preferences,
+            codes: CodeTable::embedded(),
         })
     }
 }
@@ -260,4 +266,46 @@ fn what_lost_its_words_is_not_left_as_half_an_entry() {
     assert_eq!(out[2].resource["policy"][0]["uri"], "https://policy.example/share");
     assert_eq!(out[2].resource["patient"]["reference"], PRACTICE_PATIENT);
     assert!(!text_of(&out).contains("SECRET"));
+}
+
+#[test]
+fn whoever_was_there_has_the_code_of_their_role() {
+    let role = |o: &Outgoing| {
+        let codes = path::all(&o.resource, "participant.type.coding.code");
+        codes.into_iter().filter_map(Value::as_str).map(str::to_owned).collect::<Vec<_>>()
+    };
+    for detail in [Detail::Full, Detail::CodedOnly] {
+        assert_eq!(role(&case().written(detail, &[&encounter()])[0]), ["R9807"]);
+        let mut alone = encounter().into_value();
+        alone.as_object_mut().unwrap().shift_remove("participant");
+        let out = case().written(detail, &[&Resource::from_value(alone).unwrap()]);
+        assert_eq!(role(&out[0]), ["PPRF", "R9807"], "who recorded it was there");
+        assert_eq!(out[0].resource["participant"][0]["individual"]["identifier"]["value"], "HC1");
+    }
+}
+
+#[test]
+fn a_practice_gets_what_it_wants_and_every_correction_of_what_it_has() {
+    let mut case = case();
+    case.preferences.goals = Share::None;
+    case.preferences.sessions = Share::Summary;
+    let described = goal(json!({ "text": "Walk to the library" }));
+    let out = case.written(Detail::Full, &[&encounter(), &observation(), &described]);
+    let keys: Vec<&str> = out.iter().map(|o| o.key.as_str()).collect();
+    assert_eq!(keys, ["Encounter/e1", "Observation/o1", "Provenance/d-1"]);
+    assert!(out[0].resource.get("extension").is_none() && out[0].resource["type"][0]["coding"][0]["code"] == "1");
+    case.copies.insert("Goal/g1".into(), PracticeCopy { reference: "Goal/55".into(), version: None });
+    assert_eq!(case.written(Detail::Full, &[&described])[0].key, "Goal/g1");
+}
+
+#[test]
+fn an_entry_of_which_only_the_identifier_is_known_there_is_named_by_it() {
+    let mut case = case();
+    case.copies.insert("Encounter/e1".into(), PracticeCopy { reference: String::new(), version: None });
+    let out = case.written(Detail::Full, &[&observation()]);
+    let expected = json!({ "type": "Encounter", "identifier": { "system": RECORD_SYSTEM, "value": "e1" }, "display": "SECRET-NOTE" });
+    assert_eq!(out[0].resource["encounter"], expected);
+    let corrected = case.written(Detail::Full, &[&encounter()]);
+    assert_eq!(corrected[1].resource["target"][0]["reference"], full_url("Encounter/e1"));
+    assert_eq!(corrected[1].resource["activity"]["coding"][0]["code"], "UPDATE");
 }
