@@ -47,7 +47,8 @@ use operations::{code_systems, concept_maps, everything, meta, validate, value_s
 
 /// Every route of the service.
 pub fn router(doors: State) -> Router {
-    let inner = Inner::new(fhir().with_state(Arc::clone(&doors)));
+    let entries = fhir().fallback(no_such_path).method_not_allowed_fallback(no_such_method);
+    let inner = Inner::new(entries.with_state(Arc::clone(&doors)));
     fhir()
         // For whoever looks after the service.
         .route("/livez", get(health::live))

@@ -310,10 +310,10 @@ type Odd = (&'static str, &'static [(&'static str, &'static [u8])], u16);
 
 const TYPED: (&str, &[u8]) = ("Content-Type", JSON.as_bytes());
 
-const ODD: [Odd; 68] = [
-    ("DELETE /fhir/Patient", &[], 405),
-    ("PATCH /fhir/Patient", &[], 405),
-    ("PUT /fhir/Patient", &[TYPED], 405),
+const ODD: [Odd; 66] = [
+    ("DELETE /fhir/Patient", &[], 400),
+    ("PATCH /fhir/Patient", &[], 415),
+    ("PUT /fhir/Patient", &[TYPED], 400),
     ("OPTIONS /fhir/Patient", &[], 405),
     ("BREW /fhir/Patient", &[], 405),
     ("POST /fhir/metadata", &[TYPED], 405),
@@ -353,7 +353,6 @@ const ODD: [Odd; 68] = [
     ("GET /fhir/Patient?Canaryfeather=Zebulonia", &[], 400),
     ("GET /fhir/Patient?birthdate=1931-13-45", &[], 400),
     ("GET /fhir/Patient?birthdate=zz1931-07-13", &[], 400),
-    ("GET /fhir/Patient?birthdate=ap1931-07-13", &[], 400),
     ("GET /fhir/Patient?birthdate=Canaryfeather", &[], 400),
     ("GET /fhir/Patient?birthdate=99999-01-01", &[], 400),
     ("GET /fhir/Patient?_lastUpdated=yesterday", &[], 400),
@@ -366,7 +365,6 @@ const ODD: [Odd; 68] = [
     ("GET /fhir/Patient?_page=QUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQQ", &[], 400),
     ("GET /fhir/Patient?_include=Patient:Canaryfeather", &[], 400),
     ("GET /fhir/Condition?subject:Canaryfeather=x", &[], 400),
-    ("GET /fhir/Condition?subject.name=Canaryfeather", &[], 400),
     ("GET /fhir/ServiceRequest?requester:Canaryfeather=x", &[], 400),
     ("GET /fhir/Task?status=,", &[], 400),
     ("GET /fhir/Task?due=Canaryfeather", &[], 400),
@@ -505,10 +503,10 @@ on_each_database! {
         let bad = [
             ("a stale version", &practice, put(&at), Some("W/\"7\""), request.to_string(), 412, ""),
             ("a version in words", &practice, put(&at), Some("Canaryfeather"), request.to_string(), 400, ""),
-            ("any version", &practice, put(&at), Some("*"), request.to_string(), 400, ""),
-            ("a list of versions", &practice, put(&at), Some("W/\"1\", W/\"2\""), request.to_string(), 400, ""),
+            ("a list of stale versions", &practice, put(&at), Some("W/\"7\", W/\"2\""), request.to_string(), 412, ""),
+            ("any version among others", &practice, put(&at), Some("*, W/\"1\""), request.to_string(), 400, ""),
             ("an empty version", &practice, put(&at), Some(""), request.to_string(), 400, ""),
-            ("a version beyond numbers", &practice, put(&at), Some("W/\"99999999999999999999\""), request.to_string(), 400, ""),
+            ("a version beyond numbers", &practice, put(&at), Some("W/\"99999999999999999999\""), request.to_string(), 412, ""),
             ("another id than the URL's", &practice, put("ServiceRequest/Canaryfeather"), first, request.to_string(), 400, "ServiceRequest.id"),
             ("another type than the URL's", &practice, put(&at.replace("ServiceRequest", "Patient")), first, request.to_string(), 400, "resourceType"),
             ("what is not there", &practice, put("ServiceRequest/nothing"), first, changed(&request, "id", json!("nothing")), 404, ""),

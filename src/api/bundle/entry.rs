@@ -35,7 +35,12 @@ pub(super) fn of_transaction(call: &Call, at: usize, entry: &Value) -> Result<En
         Target::Instance(kind, id) => (kind, Some(id), None),
         Target::Criteria(kind, criteria) => (kind, None, Some(criteria)),
         Target::Other(kind) if method == Method::GET => (kind, None, None),
-        Target::Other(_) => return Err(unsupported("Operations are not taken in a transaction. Call it by itself.")),
+        Target::Other(_) => {
+            return Err(unsupported(
+                "Bundle.entry.request.url",
+                "Operations are not taken in a transaction. Call it by itself.",
+            ));
+        }
     };
     if method == Method::GET {
         // What it needs is asked for by the door that reads it.
@@ -50,9 +55,9 @@ pub(super) fn of_transaction(call: &Call, at: usize, entry: &Value) -> Result<En
         return Ok(read);
     }
     if served(&kind).is_err() {
-        return Err(unsupported(
-            "This type is not kept here as a resource of its own. Leave the entry out; /fhir/metadata lists what is.",
-        ));
+        let text =
+            "This type is not kept here as a resource of its own. Leave the entry out; /fhir/metadata lists what is.";
+        return Err(unsupported("Bundle.entry.resource", text));
     }
     let ask = ask(call, &method, entry)?;
     let interaction = match &ask {
@@ -237,6 +242,6 @@ fn check_id(id: &str) -> Result<(), Error> {
     }
 }
 
-fn unsupported(text: &str) -> Error {
-    Invalid::unprocessable(Issue::error(IssueCode::NotSupported, "Bundle.entry.request", text)).into()
+fn unsupported(expression: &str, text: &str) -> Error {
+    Invalid::unprocessable(Issue::error(IssueCode::NotSupported, expression, text)).into()
 }
