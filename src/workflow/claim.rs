@@ -33,10 +33,13 @@ pub async fn claim_next(
 ) -> Result<Option<Written>> {
     let mut unit = Unit::begin(store, house, actor, now, request_id).await?;
     let staff = tasks::staff(&unit)?.clone();
-    if let Some(key) = &work.key
-        && let Some(before) = unit.tx.submission_by_key(&actor.client, key).await?
-    {
-        return answered_before(&mut unit, &before, &work.digest(&staff.reference)).await;
+    if let Some(key) = &work.key {
+        // Who asks again while the first is being answered waits for that answer: it would pass over the Tasks that its
+        // own repeats have in hand, and find none.
+        unit.tx.hold(&format!("key {} {key}", actor.client)).await?;
+        if let Some(before) = unit.tx.submission_by_key(&actor.client, key).await? {
+            return answered_before(&mut unit, &before, &work.digest(&staff.reference)).await;
+        }
     }
     let co_ordinator = staff.roles.iter().any(|role| role == "co-ordinator");
     if !co_ordinator && !staff.roles.contains(&work.role) {

@@ -372,7 +372,8 @@ on_each_database! {
         let (first, other) = (known(&app, "TESTA1", "routine").await, known(&app, "TESTA1", "routine").await);
         let coach = app.staff("coach-north").await;
         let faults = app.stand_in.faults();
-        faults.next(1, Aim::at(Traffic::Writes), Fault::Answer { status: 503, retry_after: Some(600) });
+        // Not a 503: with that a practice asks for a pause of everything.
+        faults.next(1, Aim::at(Traffic::Writes), Fault::Answer { status: 500, retry_after: Some(600) });
         let one = record(&coach, &encounter(&app, &first)).await;
         app.settled().await;
         let two = record(&coach, &encounter(&app, &first)).await;
