@@ -137,11 +137,19 @@ fn contained_ids(resource: &Value, is: impl Fn(&str) -> bool) -> BTreeSet<String
 
 /// A contained resource that nothing names is invalid (R4 dom-3), and after the rewriting some are.
 fn drop_unused_contained(resource: &mut Value) {
-    let mut named = BTreeSet::new();
-    collect_fragments(resource, &mut named);
+    // One that goes may be the last to have named another.
+    loop {
+        let mut named = BTreeSet::new();
+        collect_fragments(resource, &mut named);
+        let Some(Value::Array(contained)) = resource.get_mut("contained") else { return };
+        let before = contained.len();
+        contained.retain(|c| c.get("id").and_then(Value::as_str).is_some_and(|id| named.contains(id)));
+        if contained.len() == before {
+            break;
+        }
+    }
     let Value::Object(fields) = resource else { return };
     let Some(Value::Array(contained)) = fields.get_mut("contained") else { return };
-    contained.retain(|c| c.get("id").and_then(Value::as_str).is_some_and(|id| named.contains(id)));
     for inner in contained.iter_mut().filter_map(Value::as_object_mut) {
         // Its narrative was written elsewhere, for another reader.
         inner.shift_remove("text");
