@@ -1,7 +1,7 @@
 //! Search: the parameters of R4 as data, what they find in a resource, and what a search asks.
 //!
 //! [`rows()`] is the index of a resource, [`read`] the grammar, [`Criterion`] what both meet in: the store compiles it to
-//! SQL over the index, [`matches`] holds a resource against it without a database.
+//! SQL over the index, [`matches()`] holds a resource against it without a database.
 
 mod compare;
 mod criterion;

@@ -1,5 +1,5 @@
-//! Subscriptions: made and changed ([`subscribe`]), heard for in the transaction of each change ([`notice`]), sent as
-//! deliveries ([`notify`]), looked after ([`watch`]) and asked about ([`ask`]).
+//! Subscriptions: made and changed (`subscribe`), heard for in the transaction of each change (`notice`), sent as
+//! deliveries (`notify`), looked after (`watch`) and asked about (`ask`).
 
 mod ask;
 mod notice;
