@@ -21,14 +21,14 @@ use crate::fhir::codec::{Limits, read_json, read_xml};
 use crate::fhir::codes::CodeTable;
 use crate::fhir::nhs_number::Checking;
 use crate::fhir::{Resource, Severity, check, profiles};
-use crate::outbound::{Guard, Mesh, Outbound, OutboundSettings, ServiceKey, WebhookSecret};
+use crate::outbound::{Guard, Mesh, Outbound, OutboundSettings, WebhookSecret};
 use crate::pathway::pam::CutOffs;
 use crate::pathway::plan::Plan;
 use crate::pathway::role::RoleMap;
 use crate::pathway::topic;
 use crate::store::{DatabaseSettings, Store};
 use crate::time::Clock;
-use crate::worker::Worker;
+use crate::worker::{self, Worker};
 use crate::workflow::{self, Actor, House, Rules, Webhooks};
 
 /// Why the service cannot start. Each text says what is wrong and what to do.
@@ -38,8 +38,10 @@ pub enum StartError {
     Store(#[from] crate::store::StoreError),
     #[error("The profiles cannot be used: {0}")]
     Profiles(String),
-    #[error("The signing key cannot be used: {0}")]
-    Key(String),
+    #[error("The signing keys cannot be used: {0}")]
+    Keys(#[from] worker::KeysError),
+    #[error("The secret of page links cannot be used. Delete the one row of the table page_secret: another is made.")]
+    PageSecret,
     #[error("{0}")]
     Outbound(#[from] crate::outbound::OutboundError),
     #[error("MESH cannot be used: {0}")]
@@ -149,29 +151,12 @@ fn resource(folder: Option<&Path>, kind: &str, id: &str) -> Result<Resource, Sta
     profiles::resource(kind, id).ok_or_else(|| StartError::Profiles(format!("{name} is missing.")))
 }
 
-/// The key the service signs with: from its file, else the one in the database, which is made at the first start.
-pub async fn service_key(config: &Config, store: &Store, clock: &Clock) -> Result<(ServiceKey, String), StartError> {
-    let pem = match &config.auth.signing_key {
-        Some(path) => {
-            std::fs::read_to_string(path).map_err(|e| StartError::Key(format!("{}: {e}.", path.display())))?
-        }
-        None => kept_key(store, clock).await?,
-    };
-    let key = ServiceKey::from_pem(&pem).map_err(|e| StartError::Key(e.to_string()))?;
-    Ok((key, pem))
-}
-
-async fn kept_key(store: &Store, clock: &Clock) -> Result<String, StartError> {
+/// The seal of page links, the same in all instances: made of the key that was there first, and kept when keys are replaced.
+async fn page_seal(store: &Store, pem: &str) -> Result<PageSeal, StartError> {
     let mut tx = store.write().await?;
-    if let Some(pem) = tx.service_key().await? {
-        return Ok(pem);
-    }
-    let pem = ServiceKey::generate_pem().map_err(|e| StartError::Key(e.to_string()))?;
-    let first = tx.insert_service_key("signing", &pem, clock.now().into()).await?;
-    // Another instance that starts at the same time may have been first: its key is then everyone's.
-    let kept = if first { Some(pem) } else { tx.service_key().await? };
+    let secret = tx.page_secret(&PageSeal::secret_of(pem)).await?;
     tx.commit().await?;
-    kept.ok_or_else(|| StartError::Key("it was removed from the database while the service started.".to_owned()))
+    PageSeal::from_secret(&secret).ok_or(StartError::PageSecret)
 }
 
 /// Starts the service on a listener.
@@ -181,15 +166,15 @@ pub async fn start(config: &Config, clock: Clock, listener: TcpListener) -> Resu
     let house = Arc::new(house(config, config.http.origin(address))?);
     house.learn_organization(&store).await?;
     load_definitions(config, &store, &house, &clock).await?;
-    let (key, pem) = service_key(config, &store, &clock).await?;
-    let jwks = key.public_jwks();
+    let (keys, pem) = worker::keys(&config.auth, &store, clock.now()).await?;
+    let keys = Arc::new(keys);
     let settings = OutboundSettings {
         allow_private_addresses: config.delivery.allow_private_addresses,
         attempt_timeout: Duration::from_secs(config.delivery.attempt_seconds),
         ..OutboundSettings::default()
     };
     let mesh = Mesh::open(&config.mesh, &settings)?.map(Arc::new);
-    let outbound = Arc::new(Outbound::new(settings, Arc::new(key))?);
+    let outbound = Arc::new(Outbound::new(settings, Arc::clone(&keys))?);
     let wake = Arc::new(Notify::new());
     let (stop, work) = (CancellationToken::new(), TaskTracker::new());
 
@@ -201,7 +186,8 @@ pub async fn start(config: &Config, clock: Clock, listener: TcpListener) -> Resu
         config.delivery.clone(),
         Arc::clone(&wake),
     )
-    .with_mesh(mesh);
+    .with_mesh(mesh)
+    .with_keys(config.auth.signing_key.is_none().then(|| Arc::clone(&keys)));
     let worker = Arc::new(worker);
     worker.start(&stop, &work);
     let doors = Arc::new(Doors {
@@ -216,8 +202,8 @@ pub async fn start(config: &Config, clock: Clock, listener: TcpListener) -> Resu
         profiles: profile_checks(config)?,
         types: Types::new(&config.fhir),
         limits: limits(config),
-        jwks,
-        seal: PageSeal::from_secret(&pem),
+        jwks: Box::new(move |now| keys.public_jwks(now)),
+        seal: page_seal(&store, &pem).await?,
         wake,
         started_at: clock.now(),
         clock,

@@ -29,9 +29,10 @@ pub(super) async fn configuration(Extract(doors): Extract<State>) -> Json<Value>
     }))
 }
 
-/// `GET /.well-known/jwks.json`: the keys the service signs with.
-pub(super) async fn keys(Extract(doors): Extract<State>) -> Json<Value> {
-    Json(doors.jwks.clone())
+/// `GET /.well-known/jwks.json`: the keys the service signs with. To be kept for a quarter of an hour at most, so that a
+/// new one is known before it signs.
+pub(super) async fn keys(Extract(doors): Extract<State>) -> Response {
+    ([(header::CACHE_CONTROL, "max-age=900")], Json((doors.jwks)(doors.clock.now()))).into_response()
 }
 
 /// `POST /oauth/token` (<https://hl7.org/fhir/smart-app-launch/backend-services.html>).

@@ -5,19 +5,24 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
 
-/// Seals and opens page tokens. Every instance that holds the service's key opens what another sealed.
+/// Seals and opens page tokens. Every instance opens what another sealed.
 pub struct PageSeal {
     key: RandomizedNonceKey,
 }
 
 impl PageSeal {
-    /// The seal that follows from the service's private key (PEM).
-    pub fn from_secret(pem: &str) -> PageSeal {
+    /// The secret that follows from a private key of the service (PEM) and tells nothing of it.
+    pub fn secret_of(pem: &str) -> String {
         let mut hash = Sha256::new();
         hash.update("livewell search pages\n");
         hash.update(pem);
-        let key = RandomizedNonceKey::new(&AES_256_GCM, &hash.finalize()).expect("a SHA-256 digest is an AES-256 key");
-        PageSeal { key }
+        URL_SAFE_NO_PAD.encode(hash.finalize())
+    }
+
+    /// The seal with such a secret; `None` when it is not one.
+    pub fn from_secret(secret: &str) -> Option<PageSeal> {
+        let key = RandomizedNonceKey::new(&AES_256_GCM, &URL_SAFE_NO_PAD.decode(secret).ok()?).ok()?;
+        Some(PageSeal { key })
     }
 
     /// A token that says `text` to us and nothing to anyone else. It is good for `client` only.
@@ -49,12 +54,14 @@ mod tests {
 
     #[test]
     fn a_page_link_says_nothing_and_serves_only_the_client_it_was_made_for() {
-        let seal = PageSeal::from_secret("secret");
+        let seal = |pem| PageSeal::from_secret(&PageSeal::secret_of(pem)).unwrap();
+        let (seal, other) = (seal("secret"), seal("other"));
         let token = seal.seal("practice", "identifier=9990000018").unwrap();
         assert!(!token.contains("9990000018"));
         assert_eq!(seal.open("practice", &token).as_deref(), Some("identifier=9990000018"));
         assert_eq!(seal.open("another", &token), None);
-        assert_eq!(PageSeal::from_secret("other").open("practice", &token), None);
+        assert_eq!(other.open("practice", &token), None);
+        assert!(PageSeal::from_secret("AAAA").is_none());
         assert_eq!(seal.open("practice", "AAAA"), None);
         assert_eq!(seal.open("practice", "not base64!"), None);
     }

@@ -35,14 +35,17 @@ pub struct Doors {
     pub types: Types,
     pub clock: Clock,
     pub limits: Limits,
-    /// The public keys of the service.
-    pub jwks: Value,
+    /// The public keys of the service, as a JSON Web Key Set, at a moment.
+    pub jwks: PublicKeys,
     pub seal: PageSeal,
     /// Told when something may be ready to be delivered.
     pub wake: Arc<Notify>,
     /// Held connections and settings that `/readyz` and `/metrics` report.
     pub started_at: DateTime<Utc>,
 }
+
+/// What is published of the service's keys at a moment.
+type PublicKeys = Box<dyn Fn(DateTime<Utc>) -> Value + Send + Sync>;
 
 /// State of the router.
 pub type State = Arc<Doors>;

@@ -9,9 +9,10 @@ use tokio::task::JoinSet;
 use super::Settings;
 use crate::app;
 use crate::config::Config;
-use crate::outbound::{Mesh, Outbound, OutboundSettings, ServiceKey};
+use crate::outbound::{KeyRing, Mesh, Outbound, OutboundSettings, ServiceKey};
 use crate::store::{DatabaseSettings, Store};
 use crate::time::Clock;
+use crate::worker;
 use crate::workflow::{self, Route, Served};
 
 /// Practices asked at once for their SMART configuration.
@@ -84,14 +85,17 @@ fn profiles(config: &Config, report: &mut Report) {
 }
 
 fn signing_key(config: &Config, report: &mut Report) {
-    let Some(path) = &config.auth.signing_key else { return };
-    let file = path.display();
-    match std::fs::read_to_string(path) {
-        Err(why) => report.wrong(format!("auth.signing_key: {file} cannot be read: {why}")),
-        Ok(pem) => match ServiceKey::from_pem(&pem) {
-            Err(why) => report.wrong(format!("auth.signing_key: {file}: {why}")),
-            Ok(key) => report.good(format!("the service signs with key {}", key.kid())),
-        },
+    let auth = &config.auth;
+    for (setting, path, what) in [
+        ("signing_key", &auth.signing_key, "the service signs with key"),
+        ("next_signing_key", &auth.next_signing_key, "published as the next is key"),
+        ("previous_signing_key", &auth.previous_signing_key, "published as the previous is key"),
+    ] {
+        match path.as_deref().map(worker::in_file) {
+            None => {}
+            Some(Err(why)) => report.wrong(format!("auth.{setting}: {why}")),
+            Some(Ok(key)) => report.good(format!("{what} {}", key.kid())),
+        }
     }
 }
 
@@ -185,7 +189,7 @@ async fn ask(config: &Config, practices: Vec<Served>, report: &mut Report) {
     let key = ServiceKey::generate_pem().and_then(|pem| ServiceKey::from_pem(&pem));
     let outbound = match key {
         Err(why) => return report.wrong(why),
-        Ok(key) => match Outbound::new(settings, Arc::new(key)) {
+        Ok(key) => match Outbound::new(settings, Arc::new(KeyRing::one(key))) {
             Err(why) => return report.wrong(why),
             Ok(outbound) => Arc::new(outbound),
         },

@@ -12,6 +12,7 @@ mod check;
 mod client;
 mod delivery;
 mod demo;
+mod key;
 mod load;
 mod run;
 
@@ -71,6 +72,9 @@ pub enum Command {
     /// Register who may call, list them, or shut one out
     #[command(subcommand, arg_required_else_help = true)]
     Client(ClientCommand),
+    /// The keys the service signs with: list them, or let the next one take over
+    #[command(subcommand, arg_required_else_help = true)]
+    Key(KeyCommand),
     /// Look after what leaves for practices and subscribers: list, show, send again, give up
     #[command(subcommand, arg_required_else_help = true)]
     Delivery(DeliveryCommand),
@@ -90,6 +94,7 @@ impl Command {
                 ClientCommand::Add(args) => &args.settings,
                 ClientCommand::List { settings } | ClientCommand::Disable { settings, .. } => settings,
             }),
+            Command::Key(KeyCommand::List { settings } | KeyCommand::Rotate { settings, .. }) => Some(settings),
             Command::Delivery(command) => Some(match command {
                 DeliveryCommand::List { settings, .. } | DeliveryCommand::Show { settings, .. } => settings,
                 DeliveryCommand::Replay(bulk) | DeliveryCommand::Cancel { bulk, .. } => &bulk.settings,
@@ -195,6 +200,30 @@ pub struct ClientAdd {
     pub speaks_for_staff: bool,
     #[command(flatten)]
     pub settings: Settings,
+}
+
+/// `livewell key`.
+#[derive(Debug, PartialEq, Subcommand)]
+pub enum KeyCommand {
+    /// List the keys by their ids (`kid`), oldest first, and what each is now
+    List {
+        #[command(flatten)]
+        settings: Settings,
+    },
+    /// Make the next key: it is published at once and signs an hour later
+    ///
+    /// Every instance on the database takes it over by itself within seconds, so that nothing is restarted and no
+    /// delivery is lost. The key before it is published for a day longer and then forgotten. Keys that auth.signing_key
+    /// names are replaced in the configuration instead.
+    #[command(after_help = "Examples:\n  livewell key rotate\n  livewell key rotate --at-once")]
+    Rotate {
+        /// For a key that got out: the new one signs now, and all others are withdrawn. A practice that keeps our key set
+        /// without asking again may refuse us until it does; livewell delivery replay sends what it refused
+        #[arg(long)]
+        at_once: bool,
+        #[command(flatten)]
+        settings: Settings,
+    },
 }
 
 /// `livewell delivery`.
@@ -416,6 +445,9 @@ mod tests {
             "load f",
             "client list",
             "client disable a",
+            "key list",
+            "key rotate",
+            "key rotate --at-once",
             "delivery list",
             "delivery list --state no-route --practice TESTGP1 --older-than 3d --json",
             "delivery show d1",

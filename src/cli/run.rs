@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use tokio::net::TcpListener;
 
-use super::{Cli, Command, Settings, check, client, delivery, demo, load};
+use super::{Cli, Command, Settings, check, client, delivery, demo, key, load};
 use crate::app;
 use crate::config::{self, Config};
 use crate::time::Clock;
@@ -34,6 +34,7 @@ async fn carried_out(cli: Cli) -> ExitCode {
         Command::Check(settings) => return check::check(&settings).await,
         Command::Load(args) => load::load(&args).await,
         Command::Client(command) => client::client(command).await,
+        Command::Key(command) => key::key(command).await,
         Command::Delivery(command) => delivery::delivery(command).await,
         Command::Audit(_) => {
             eprintln!("livewell: this command is not supported yet.");

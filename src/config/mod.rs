@@ -101,6 +101,12 @@ pub struct Auth {
     /// Default: a key made at first start and kept in the database.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub signing_key: Option<PathBuf>,
+    /// PEM file with the key that will take its place: published with it, so that others know it before it signs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_signing_key: Option<PathBuf>,
+    /// PEM file with the key that was in its place: published with it while instances with the old configuration run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub previous_signing_key: Option<PathBuf>,
 }
 
 /// `[delivery]`: what leaves for practices and subscribers.
@@ -355,7 +361,7 @@ impl Http {
 
 impl Default for Auth {
     fn default() -> Auth {
-        Auth { token_seconds: 300, signing_key: None }
+        Auth { token_seconds: 300, signing_key: None, next_signing_key: None, previous_signing_key: None }
     }
 }
 

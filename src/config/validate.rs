@@ -18,6 +18,16 @@ impl Config {
         }
         range(&mut wrong, "database.connections", self.database.connections.into(), 1, 500);
         range(&mut wrong, "auth.token_seconds", self.auth.token_seconds, 1, 300);
+        for (key, path) in [
+            ("auth.next_signing_key", &self.auth.next_signing_key),
+            ("auth.previous_signing_key", &self.auth.previous_signing_key),
+        ] {
+            if path.is_some() && self.auth.signing_key.is_none() {
+                wrong.push(format!(
+                    "{key} is set, but not auth.signing_key: give the file that signs, or take it away (`livewell key rotate` replaces a key in the database)"
+                ));
+            }
+        }
         self.delivery.check(&mut wrong);
         for (code, practice) in &self.delivery.practice {
             if !is_ods(code) {

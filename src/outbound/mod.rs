@@ -5,6 +5,7 @@
 
 mod fhir_rest;
 mod guard;
+mod key_ring;
 mod key_set;
 mod lease;
 mod mesh;
@@ -22,6 +23,7 @@ use thiserror::Error;
 
 pub use fhir_rest::{PatientMatch, PracticeEndpoint, WriteBack};
 pub use guard::{AddressRefused, Guard};
+pub use key_ring::{HeldKey, KeyRing, PUBLISHED_AFTER, PUBLISHED_BEFORE, Standing};
 pub use key_set::{KeySet, KeySetError};
 pub use lease::Lease;
 pub use mesh::{Heard, InboxMessage, Mesh, MeshError, MeshPost};
@@ -75,12 +77,12 @@ pub struct Outbound {
 pub struct OutboundError(#[source] reqwest::Error);
 
 impl Outbound {
-    /// Sets up the client; `key` signs the client assertions of SMART Backend Services.
-    pub fn new(settings: OutboundSettings, key: Arc<ServiceKey>) -> Result<Outbound, OutboundError> {
+    /// Sets up the client; `keys` sign the client assertions of SMART Backend Services.
+    pub fn new(settings: OutboundSettings, keys: Arc<KeyRing>) -> Result<Outbound, OutboundError> {
         let wire = Wire::new(&settings).map_err(OutboundError)?;
         Ok(Outbound {
             wire,
-            tokens: Tokens::new(key),
+            tokens: Tokens::new(keys),
             capabilities: Capabilities::default(),
             attempt_timeout: settings.attempt_timeout,
         })

@@ -75,12 +75,12 @@ impl ServiceKey {
         &self.kid
     }
 
-    /// The public JWK Set that others verify with (`/.well-known/jwks.json`).
-    pub fn public_jwks(&self) -> Value {
-        json!({ "keys": [{
+    /// The public JWK that others verify with.
+    pub fn public_jwk(&self) -> Value {
+        json!({
             "kty": "EC", "crv": "P-384", "x": self.x, "y": self.y,
             "use": "sig", "alg": "ES384", "kid": self.kid, "key_ops": ["verify"],
-        }] })
+        })
     }
 
     /// The claims as a signed JWT (ES384, `typ` JWT, with `kid`).
@@ -116,7 +116,7 @@ mod tests {
         let claims = json!({ "iss": "livewell", "exp": 4_000_000_000_u64 });
         let token = key.sign(&claims).unwrap();
         let verify = |key: &ServiceKey| {
-            let jwk: Jwk = serde_json::from_value(key.public_jwks()["keys"][0].clone()).unwrap();
+            let jwk: Jwk = serde_json::from_value(key.public_jwk()).unwrap();
             jsonwebtoken::decode::<Value>(
                 &token,
                 &DecodingKey::from_jwk(&jwk).unwrap(),
@@ -133,7 +133,7 @@ mod tests {
     #[test]
     fn the_kid_is_the_thumbprint_that_others_compute() {
         let key = ServiceKey::from_pem(&ServiceKey::generate_pem().unwrap()).unwrap();
-        let jwk: Jwk = serde_json::from_value(key.public_jwks()["keys"][0].clone()).unwrap();
+        let jwk: Jwk = serde_json::from_value(key.public_jwk()).unwrap();
         assert_eq!(jwk.thumbprint(ThumbprintHash::SHA256).unwrap(), key.kid());
     }
 
@@ -141,7 +141,7 @@ mod tests {
     fn nothing_private_is_published_or_printed() {
         let pem = ServiceKey::generate_pem().unwrap();
         let key = ServiceKey::from_pem(&pem).unwrap();
-        assert!(key.public_jwks()["keys"][0].get("d").is_none());
+        assert!(key.public_jwk().get("d").is_none());
         let printed = format!("{key:?}");
         assert!(pem.lines().skip(1).take(3).all(|line| !printed.contains(line)) && printed.contains(key.kid()));
     }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::Outbound;
 use super::fhir_rest::{PracticeEndpoint, base_of, under};
-use super::service_key::ServiceKey;
+use super::key_ring::KeyRing;
 use super::wire::Wire;
 use crate::pathway::delivery::{Verdict, Why};
 
@@ -32,7 +32,7 @@ const LONGEST_SECONDS: i64 = 3600;
 
 /// The tokens of all practices.
 pub(super) struct Tokens {
-    key: Arc<ServiceKey>,
+    keys: Arc<KeyRing>,
     kept: Mutex<HashMap<(String, String), Access>>,
 }
 
@@ -46,8 +46,8 @@ struct Access {
 }
 
 impl Tokens {
-    pub(super) fn new(key: Arc<ServiceKey>) -> Tokens {
-        Tokens { key, kept: Mutex::new(HashMap::new()) }
+    pub(super) fn new(keys: Arc<KeyRing>) -> Tokens {
+        Tokens { keys, kept: Mutex::new(HashMap::new()) }
     }
 
     /// The `Authorization` for calls under `base`, from memory or fresh.
@@ -86,7 +86,8 @@ impl Tokens {
         now: DateTime<Utc>,
     ) -> Result<Access, Verdict> {
         let assertion = self
-            .key
+            .keys
+            .signing(now)
             .sign(&json!({
                 "iss": practice.client_id,
                 "sub": practice.client_id,

@@ -133,24 +133,4 @@ impl Tx {
         )?;
         Ok(())
     }
-
-    /// The key the service signs with (PEM), if it has one.
-    pub async fn service_key(&mut self) -> Result<Option<String>, StoreError> {
-        let found: Option<(String,)> =
-            sql!(self, fetch_optional, "select pem from service_key order by created_at desc, id limit 1")?;
-        Ok(found.map(|(pem,)| pem))
-    }
-
-    /// Keeps a key for the service to sign with. False when there is one with this id.
-    pub async fn insert_service_key(&mut self, id: &str, pem: &str, now: At) -> Result<bool, StoreError> {
-        let inserted = sql!(
-            self,
-            execute,
-            "insert into service_key (id, pem, created_at) values ($1, $2, $3) on conflict do nothing",
-            id,
-            pem,
-            now
-        )?;
-        Ok(inserted == 1)
-    }
 }

@@ -27,6 +27,7 @@ mod exports;
 mod filter;
 mod history;
 mod index;
+mod keys;
 mod mesh;
 mod people;
 #[cfg(test)]
@@ -60,6 +61,7 @@ pub use everything::Wanted;
 pub use exports::{ExportPart, ExportRow};
 pub use filter::Sight;
 pub use history::{HistoryKey, HistoryOf, HistoryPage, HistoryRow};
+pub use keys::ServiceKeyRow;
 pub use mesh::{MeshMessageRow, MessageName};
 pub use people::PersonRow;
 pub use referrals::{EpisodeRow, ReferralRow};

@@ -1,11 +1,13 @@
-//! The loops: deliveries are taken, sent and settled, and kept in hand meanwhile; what practices answer is heard; exports are counted; credentials that
-//! expired are forgotten; the search index of what an earlier release stored is brought up to date.
+//! The loops: deliveries are taken, sent and settled, and kept in hand meanwhile; what practices answer is heard; exports
+//! are counted; rotated keys are followed; credentials that expired are forgotten; the search index of what an earlier
+//! release stored is brought up to date.
 
 mod catch_up;
 mod deliver;
 mod export;
 mod heartbeat;
 mod held;
+mod keys;
 mod mesh;
 mod notify;
 mod tidy;
@@ -18,10 +20,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config;
-use crate::outbound::{Mesh, Outbound};
+use crate::outbound::{KeyRing, Mesh, Outbound};
 use crate::store::Store;
 use crate::time::Clock;
 use crate::workflow::House;
+
+pub use keys::{KeysError, in_file, keys, keys_kept, rotate_keys};
 
 use held::Held;
 
@@ -32,6 +36,8 @@ pub struct Worker {
     outbound: Arc<Outbound>,
     /// Our mailbox at MESH, where there is one.
     mesh: Option<Arc<Mesh>>,
+    /// The keys of the service, where they are kept in the database and rotated there.
+    keys: Option<Arc<KeyRing>>,
     clock: Clock,
     settings: config::Delivery,
     /// Told when something may be ready to be delivered: a hint, the loop looks by itself too.
@@ -52,12 +58,17 @@ impl Worker {
         wake: Arc<Notify>,
     ) -> Worker {
         let id = uuid::Uuid::new_v4().to_string();
-        Worker { store, house, outbound, mesh: None, clock, settings, wake, id, held: Arc::default() }
+        Worker { store, house, outbound, mesh: None, keys: None, clock, settings, wake, id, held: Arc::default() }
     }
 
     /// The same, with a mailbox at MESH.
     pub fn with_mesh(self, mesh: Option<Arc<Mesh>>) -> Worker {
         Worker { mesh, ..self }
+    }
+
+    /// The same, following the keys that are rotated in the database.
+    pub fn with_keys(self, keys: Option<Arc<KeyRing>>) -> Worker {
+        Worker { keys, ..self }
     }
 
     /// How long a delivery stays in this process's hands without a heartbeat.
@@ -73,6 +84,10 @@ impl Worker {
         tasks.spawn(export::export(Arc::clone(&self), stop.clone()));
         if let Some(mesh) = &self.mesh {
             tasks.spawn(mesh::listen(Arc::clone(&self), Arc::clone(mesh), stop.clone()));
+        }
+        if let Some(keys) = &self.keys {
+            let (store, clock) = (self.store.clone(), self.clock.clone());
+            tasks.spawn(keys::follow(store, Arc::clone(keys), clock, stop.clone()));
         }
         tasks.spawn(tidy::tidy(self, stop.clone()));
     }

@@ -15,7 +15,7 @@ use crate::support::subscriber::Subscriber;
 use crate::support::{Database, TestApp, app as harness, build};
 
 /// The origins of three instances that callers reach under one name, the first being the harness's own.
-async fn three(app: &TestApp) -> (Vec<String>, Vec<Running>) {
+pub(crate) async fn three(app: &TestApp) -> (Vec<String>, Vec<Running>) {
     let mut config = app.config.clone();
     config.http.base_url = Some(app.base.clone());
     let (mut origins, mut running) = (vec![app.base.clone()], Vec::new());
@@ -30,7 +30,7 @@ async fn three(app: &TestApp) -> (Vec<String>, Vec<Running>) {
     (origins, running)
 }
 
-async fn stop(running: Vec<Running>) {
+pub(crate) async fn stop(running: Vec<Running>) {
     for instance in running {
         instance.stop().await.unwrap();
     }

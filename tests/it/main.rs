@@ -25,6 +25,7 @@ mod identity;
 mod independent_practice;
 mod instances;
 mod journey;
+mod keys;
 mod killed;
 mod layering;
 mod log;

@@ -57,7 +57,7 @@ async fn issue(practices: &Practices, ods: &str, body: &str) -> Result<Value, To
     if !practices.hosts(ods) {
         return Err(INVALID_CLIENT);
     }
-    let keys = practices.client_keys().await.ok_or(INVALID_CLIENT)?;
+    let keys = practices.client_keys(request.kid().as_deref()).await.ok_or(INVALID_CLIENT)?;
     let endpoint = practices.token_endpoint(ods);
     practices.tokens().issue(&request, &keys, practices.accepted_client(), &endpoint, ods, practices.clock.now())
 }

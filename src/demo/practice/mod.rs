@@ -15,7 +15,7 @@ mod tests;
 mod tokens;
 mod transaction;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -44,8 +44,8 @@ use tokens::{Right, Tokens};
 pub struct StandInSettings {
     /// The practices it hosts.
     pub practices: Vec<PracticeSeed>,
-    /// Where the accepted client publishes its keys, e.g. `http://127.0.0.1:8080/.well-known/jwks.json`; asked anew for
-    /// every token.
+    /// Where the accepted client publishes its keys, e.g. `http://127.0.0.1:8080/.well-known/jwks.json`. They are kept for
+    /// as long as their Cache-Control says, and asked for anew where an assertion names one that is not among them.
     pub client_jwks_url: String,
     /// The `client_id` that gets tokens, e.g. `livewell`.
     pub accepted_client_id: String,
@@ -102,6 +102,7 @@ impl StandIn {
             faults: Arc::new(Faults::none()),
             takes_transactions: AtomicBool::new(true),
             client_jwks_url: settings.client_jwks_url,
+            client_keys: Mutex::default(),
             accepted_client_id: settings.accepted_client_id,
             http: http.map_err(io::Error::other)?,
             started: settings.clock.now(),
@@ -138,6 +139,11 @@ impl StandIn {
         self.practices.tokens().grant(ods, Right::Write, DateTime::<Utc>::MAX_UTC)
     }
 
+    /// The keys (`kid`) of the client by which it got tokens so far.
+    pub fn signers(&self) -> BTreeSet<String> {
+        self.practices.tokens().signers()
+    }
+
     /// Takes transactions no more, or again, as its CapabilityStatement then says.
     pub fn take_transactions(&self, takes: bool) {
         self.practices.takes_transactions.store(takes, Ordering::Relaxed);
@@ -164,6 +170,8 @@ struct Practices {
     faults: Arc<Faults>,
     takes_transactions: AtomicBool,
     client_jwks_url: String,
+    /// The client's key set, and until when it may be kept.
+    client_keys: Mutex<Option<(Value, DateTime<Utc>)>>,
     accepted_client_id: String,
     http: reqwest::Client,
     clock: Clock,
@@ -195,10 +203,20 @@ impl Practices {
         self.tokens.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The accepted client's key set; nothing when it cannot be had.
-    async fn client_keys(&self) -> Option<Value> {
+    /// The accepted client's key set, asked for anew where what is kept is too old or has no key `kid`; nothing when it
+    /// cannot be had.
+    async fn client_keys(&self, kid: Option<&str>) -> Option<Value> {
+        let kept = self.client_keys.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let fits = |keys: &Value| kid.is_some_and(|kid| !tokens::named(keys, kid).is_empty());
+        if let Some((keys, _)) = kept.filter(|(keys, until)| *until > self.clock.now() && fits(keys)) {
+            return Some(keys);
+        }
         let answer = self.http.get(&self.client_jwks_url).send().await.ok()?.error_for_status().ok()?;
-        serde_json::from_slice(&answer.bytes().await.ok()?).ok()
+        let seconds = max_age(answer.headers());
+        let keys: Value = serde_json::from_slice(&answer.bytes().await.ok()?).ok()?;
+        let until = self.clock.now() + chrono::Duration::seconds(seconds);
+        *self.client_keys.lock().unwrap_or_else(PoisonError::into_inner) = Some((keys.clone(), until));
+        Some(keys)
     }
 
     /// Lets a request in that carries a token for this practice.
@@ -226,6 +244,13 @@ impl Practices {
     fn change<T>(&self, ods: &str, write: impl FnOnce(&mut Record) -> Result<T, Refusal>) -> Result<T, Refusal> {
         write(&mut held(self.records.get(ods).ok_or_else(Refusal::not_found)?))
     }
+}
+
+/// Seconds for which an answer may be kept (`Cache-Control`), a day at most.
+fn max_age(headers: &reqwest::header::HeaderMap) -> i64 {
+    let said = headers.get(header::CACHE_CONTROL).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let seconds = said.split(',').find_map(|part| part.trim().strip_prefix("max-age=")?.parse().ok());
+    seconds.unwrap_or(0).clamp(0, 86_400)
 }
 
 fn held(record: &Mutex<Record>) -> MutexGuard<'_, Record> {

@@ -1,6 +1,6 @@
 //! The stand-in's token endpoint: SMART Backend Services, `client_credentials` by `private_key_jwt`.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use chrono::{DateTime, Duration, Utc};
 use jsonwebtoken::jwk::Jwk;
@@ -30,6 +30,7 @@ pub(super) enum Right {
 pub(super) struct Tokens {
     issued: HashMap<String, Issued>,
     seen: HashMap<String, DateTime<Utc>>,
+    signers: BTreeSet<String>,
 }
 
 struct Issued {
@@ -88,6 +89,11 @@ impl TokenRequest {
         }
         Ok(TokenRequest { assertion: once("client_assertion")?, scope })
     }
+
+    /// The key that the assertion says it is signed with.
+    pub(super) fn kid(&self) -> Option<String> {
+        decode_header(&self.assertion).ok()?.kid
+    }
 }
 
 #[derive(Deserialize)]
@@ -127,6 +133,7 @@ impl Tokens {
             return Err(INVALID_CLIENT);
         }
         self.issued.retain(|_, issued| issued.until > now);
+        self.signers.extend(request.kid());
         let token = self.grant(practice, Right::Write, now + Duration::seconds(TOKEN_SECONDS));
         Ok(json!({
             "access_token": token,
@@ -134,6 +141,11 @@ impl Tokens {
             "expires_in": TOKEN_SECONDS,
             "scope": request.scope,
         }))
+    }
+
+    /// The keys (`kid`) by which tokens were got.
+    pub(super) fn signers(&self) -> BTreeSet<String> {
+        self.signers.clone()
     }
 
     /// A token without asking, for the practice's own staff.
@@ -150,16 +162,20 @@ impl Tokens {
     }
 }
 
+/// The keys of a set with this `kid`.
+pub(super) fn named<'k>(keys: &'k Value, kid: &str) -> Vec<&'k Value> {
+    let all = keys.get("keys").and_then(Value::as_array).into_iter().flatten();
+    all.filter(|key| key.get("kid").and_then(Value::as_str) == Some(kid)).collect()
+}
+
 /// The claims, if exactly one registered key has the header's `kid` and its signature is right.
 fn verified(assertion: &str, keys: &Value) -> Option<Claims> {
     let header = decode_header(assertion).ok()?;
     if !ALGORITHMS.contains(&header.alg) {
         return None;
     }
-    let kid = header.kid?;
-    let named = |key: &&Value| key.get("kid").and_then(Value::as_str) == Some(&kid);
-    let mut matching = keys.get("keys")?.as_array()?.iter().filter(named);
-    let (key, None) = (matching.next()?, matching.next()) else { return None };
+    let mut matching = named(keys, &header.kid?);
+    let (Some(key), None) = (matching.pop(), matching.pop()) else { return None };
     if !matches!(key.get("kty").and_then(Value::as_str), Some("RSA" | "EC")) {
         return None;
     }

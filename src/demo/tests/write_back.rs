@@ -9,7 +9,9 @@ use tokio::net::TcpListener;
 
 use crate::demo::practice::{Aim, Fault, PatientSeed, PracticeSeed, StandIn, StandInSettings, Traffic};
 use crate::fhir::systems::RECORD;
-use crate::outbound::{Lease, Outbound, OutboundSettings, PatientMatch, PracticeEndpoint, ServiceKey, WriteBack};
+use crate::outbound::{
+    KeyRing, Lease, Outbound, OutboundSettings, PatientMatch, PracticeEndpoint, ServiceKey, WriteBack,
+};
 use crate::pathway::delivery::Verdict;
 use crate::pathway::write_back::{Outgoing, PRACTICE_PATIENT, PracticeCopy, VERSION_SYSTEM, full_url};
 use crate::time::Clock;
@@ -24,8 +26,9 @@ struct Practice {
 
 impl Practice {
     async fn open() -> Practice {
-        let key = Arc::new(ServiceKey::from_pem(&ServiceKey::generate_pem().unwrap()).unwrap());
-        let keys = key.public_jwks();
+        let key = ServiceKey::from_pem(&ServiceKey::generate_pem().unwrap()).unwrap();
+        let key = Arc::new(KeyRing::one(key));
+        let keys = key.public_jwks(Clock::System.now());
         let service = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client_jwks_url = format!("http://{}/.well-known/jwks.json", service.local_addr().unwrap());
         let routes = Router::new().route("/.well-known/jwks.json", get(move || async move { Json(keys) }));

@@ -11,7 +11,7 @@ use axum::routing::post;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use super::super::{OutboundSettings, ServiceKey};
+use super::super::{KeyRing, OutboundSettings, ServiceKey};
 use super::*;
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
@@ -24,7 +24,11 @@ fn now() -> DateTime<Utc> {
 
 fn outbound(allow_private_addresses: bool) -> Outbound {
     let key = ServiceKey::from_pem(&ServiceKey::generate_pem().unwrap()).unwrap();
-    Outbound::new(OutboundSettings { allow_private_addresses, ..OutboundSettings::default() }, Arc::new(key)).unwrap()
+    Outbound::new(
+        OutboundSettings { allow_private_addresses, ..OutboundSettings::default() },
+        Arc::new(KeyRing::one(key)),
+    )
+    .unwrap()
 }
 
 fn notification(address: &str, secrets: &[&str]) -> Notification {

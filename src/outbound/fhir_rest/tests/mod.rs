@@ -15,18 +15,18 @@ use serde_json::{Value, json};
 use super::*;
 use crate::fhir::path;
 use crate::outbound::scripted_practice::{Fault, Practice, patient};
-use crate::outbound::{KeySetError, OutboundSettings, ServiceKey};
+use crate::outbound::{KeyRing, KeySetError, OutboundSettings, ServiceKey};
 use crate::pathway::write_back::{PRACTICE_PATIENT, RECORD_SYSTEM, VERSION_SYSTEM, full_url};
 
 fn now() -> DateTime<Utc> {
     DateTime::from_timestamp(1_790_000_000, 0).unwrap()
 }
 
-fn key() -> Arc<ServiceKey> {
-    Arc::new(ServiceKey::from_pem(&ServiceKey::generate_pem().unwrap()).unwrap())
+fn key() -> Arc<KeyRing> {
+    Arc::new(KeyRing::one(ServiceKey::from_pem(&ServiceKey::generate_pem().unwrap()).unwrap()))
 }
 
-fn outbound_with(allow: bool, key: Arc<ServiceKey>) -> Outbound {
+fn outbound_with(allow: bool, key: Arc<KeyRing>) -> Outbound {
     let settings = OutboundSettings {
         allow_private_addresses: allow,
         connect_timeout: Duration::from_millis(500),

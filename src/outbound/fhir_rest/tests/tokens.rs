@@ -16,7 +16,7 @@ async fn a_practice_without_a_smart_configuration_is_called_without_a_token() {
 async fn a_token_is_got_once_kept_and_renewed_before_it_ends() {
     let practice = Practice::open().await;
     let key = key();
-    practice.wants_tokens(key.public_jwks());
+    practice.wants_tokens(key.public_jwks(now()));
     let outbound = outbound_with(true, key);
     for (seconds, issued) in [(0, 1), (100, 1), (269, 1), (271, 2), (500, 2)] {
         receipts_of(outbound.deliver(&job(&practice, set(), true), now() + chrono::Duration::seconds(seconds)).await);
@@ -29,7 +29,7 @@ async fn a_token_is_got_once_kept_and_renewed_before_it_ends() {
 async fn a_401_renews_the_token_once_and_then_stops() {
     let practice = Practice::open().await;
     let key = key();
-    practice.wants_tokens(key.public_jwks());
+    practice.wants_tokens(key.public_jwks(now()));
     let outbound = outbound_with(true, key);
     receipts_of(outbound.deliver(&job(&practice, set(), false), now()).await);
     practice.told().tokens.clear();
@@ -82,7 +82,7 @@ async fn what_the_token_endpoint_says_decides() {
 async fn nothing_is_sent_to_another_origin_than_the_practices_own() {
     let (practice, canary) = (Practice::open().await, Practice::open().await);
     let key = key();
-    practice.wants_tokens(key.public_jwks());
+    practice.wants_tokens(key.public_jwks(now()));
     let outbound = outbound_with(true, key.clone());
     // The practice says its entries are elsewhere.
     practice.fails([Fault::LocateAt(canary.base())]);
@@ -144,7 +144,7 @@ async fn a_key_set_is_fetched_within_its_limits() {
     let put = |status: u16, headers: Vec<(&'static str, String)>, body: String| {
         owner.told().instead.insert("/keys".into(), (status, headers, body));
     };
-    put(200, vec![("cache-control", "public, max-age=120".into())], key().public_jwks().to_string());
+    put(200, vec![("cache-control", "public, max-age=120".into())], key().public_jwks(now()).to_string());
     let got = outbound.fetch_key_set(&url).await.unwrap();
     assert_eq!(got.document["keys"][0]["kty"], "EC");
     assert_eq!(got.max_age, Some(Duration::from_secs(120)));
