@@ -1,59 +1,206 @@
 //! `sql!`: one statement text, run on whichever database the transaction is on.
 
-/// The expression, with the text and the connection of the database that a [`Tx`](super::Tx) is on.
-macro_rules! on_connection {
-    ($tx:expr, ($lite:expr, $pg:expr), |$text:ident, $connection:ident| $run:expr) => {
-        match &mut $tx.conn {
-            $crate::store::Conn::SqliteRead(c) => {
-                let ($text, $connection) = ($lite, c.connection());
-                $run
-            }
-            $crate::store::Conn::SqliteWrite(c) => {
-                let ($text, $connection) = ($lite, c.connection());
-                $run
-            }
-            $crate::store::Conn::Postgres(c) => {
-                let ($text, $connection) = ($pg, &mut **c);
-                $run
-            }
-            $crate::store::Conn::PostgresLook(c) => {
-                let ($text, $connection) = ($pg, &mut **c);
-                $run
-            }
-        }
-    };
-}
+use sqlx::error::BoxDynError;
+use sqlx::postgres::{PgArguments, PgConnection, PgRow};
+use sqlx::sqlite::{SqliteArguments, SqliteConnection, SqliteRow};
+use sqlx::{Arguments, AssertSqlSafe, Encode, FromRow, Postgres, SqlSafeStr, SqlStr, Sqlite, Type};
+
+use super::{Conn, StoreError, Tx};
 
 /// Runs one statement: `sql!(tx, fetch_optional, "select ... where id = $1", id)`.
 ///
 /// The method is one of sqlx's (`execute`, `fetch_all`, `fetch_optional`, `fetch_one`); rows come as the type the
 /// context asks for. Where the dialects differ: `sql!(tx, fetch_all, { sqlite: "...", postgres: "..." }, args)`.
 macro_rules! sql {
-    ($tx:expr, execute, { sqlite: $lite:expr, postgres: $pg:expr } $(, $arg:expr)* $(,)?) => {
-        match $tx.about_to_run($lite).await {
-            Err(error) => Err(error),
-            Ok(()) => {
-                let result = on_connection!($tx, ($lite, $pg), |text, connection| {
-                    sqlx::query(text)$(.bind($arg))*.execute(connection).await.map(|done| done.rows_affected())
-                });
-                $tx.note(result)
-            }
+    ($tx:expr, $method:ident, { sqlite: $lite:expr, postgres: $pg:expr } $(, $arg:expr)* $(,)?) => {{
+        let values = $tx.values()$(.and($arg))*;
+        let text = if values.are_for_postgres() { $pg } else { $lite };
+        $tx.$method(text, values).await
+    }};
+    ($tx:expr, $method:ident, $text:expr $(, $arg:expr)* $(,)?) => {{
+        let values = $tx.values()$(.and($arg))*;
+        $tx.$method($text, values).await
+    }};
+}
+
+/// What `$1`, `$2`, ... stand for in a statement, as its database takes them.
+pub(crate) enum Values {
+    Sqlite(SqliteArguments),
+    Postgres(PgArguments),
+    /// One of them cannot be told to the database.
+    Wrong(BoxDynError),
+}
+
+impl Values {
+    /// These and one more.
+    pub(crate) fn and<'t, T>(mut self, value: T) -> Values
+    where
+        T: Encode<'t, Sqlite> + Type<Sqlite> + Encode<'t, Postgres> + Type<Postgres>,
+    {
+        let added = match &mut self {
+            Values::Sqlite(values) => Arguments::add(values, value),
+            Values::Postgres(values) => Arguments::add(values, value),
+            Values::Wrong(_) => Ok(()),
+        };
+        match added {
+            Ok(()) => self,
+            Err(error) => Values::Wrong(error),
         }
-    };
-    ($tx:expr, $method:ident, { sqlite: $lite:expr, postgres: $pg:expr } $(, $arg:expr)* $(,)?) => {
-        match $tx.about_to_run($lite).await {
-            Err(error) => Err(error),
-            Ok(()) => {
-                let result = on_connection!($tx, ($lite, $pg), |text, connection| {
-                    sqlx::query_as(text)$(.bind($arg))*.$method(connection).await
-                });
-                $tx.note(result)
-            }
+    }
+
+    pub(crate) fn are_for_postgres(&self) -> bool {
+        matches!(self, Values::Postgres(_))
+    }
+
+    fn and_all(self, binds: Vec<Bind>) -> Values {
+        binds.into_iter().fold(self, |values, bind| match bind {
+            Bind::Text(value) => values.and(value),
+            Bind::Nullable(value) => values.and(value),
+            Bind::Number(value) => values.and(value),
+            Bind::Real(value) => values.and(value),
+            Bind::Flag(value) => values.and(value),
+        })
+    }
+}
+
+/// The connection that a transaction is on.
+enum Connection<'c> {
+    Sqlite(&'c mut SqliteConnection),
+    Postgres(&'c mut PgConnection),
+}
+
+/// The rows that a database answered with.
+enum Rows {
+    Sqlite(Vec<SqliteRow>),
+    Postgres(Vec<PgRow>),
+}
+
+impl Rows {
+    fn read<T: Row>(self) -> Result<Vec<T>, sqlx::Error> {
+        match self {
+            Rows::Sqlite(rows) => rows.iter().map(T::from_row).collect(),
+            Rows::Postgres(rows) => rows.iter().map(T::from_row).collect(),
         }
-    };
-    ($tx:expr, $method:ident, $text:expr $(, $arg:expr)* $(,)?) => {
-        sql!($tx, $method, { sqlite: $text, postgres: $text } $(, $arg)*)
-    };
+    }
+}
+
+/// What a row is read as, on both databases.
+pub(crate) trait Row: for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow<'r, PgRow> {}
+
+impl<T: for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow<'r, PgRow>> Row for T {}
+
+// What waits for a database is not generic, so that it is compiled once and not for each statement; what is generic does
+// not wait.
+impl Connection<'_> {
+    async fn execute(self, text: SqlStr, values: Values, keep: bool) -> Result<u64, sqlx::Error> {
+        match (self, values) {
+            (Connection::Sqlite(c), Values::Sqlite(values)) => {
+                let done = sqlx::query_with(text, values).persistent(keep).execute(c).await;
+                done.map(|done| done.rows_affected())
+            }
+            (Connection::Postgres(c), Values::Postgres(values)) => {
+                let done = sqlx::query_with(text, values).persistent(keep).execute(c).await;
+                done.map(|done| done.rows_affected())
+            }
+            (_, values) => Err(values.not_for_this()),
+        }
+    }
+
+    async fn fetch(self, text: SqlStr, values: Values) -> Result<Rows, sqlx::Error> {
+        match (self, values) {
+            (Connection::Sqlite(c), Values::Sqlite(values)) => {
+                sqlx::query_with(text, values).fetch_all(c).await.map(Rows::Sqlite)
+            }
+            (Connection::Postgres(c), Values::Postgres(values)) => {
+                sqlx::query_with(text, values).fetch_all(c).await.map(Rows::Postgres)
+            }
+            (_, values) => Err(values.not_for_this()),
+        }
+    }
+
+    /// No more than the first row.
+    async fn fetch_first(self, text: SqlStr, values: Values) -> Result<Rows, sqlx::Error> {
+        match (self, values) {
+            (Connection::Sqlite(c), Values::Sqlite(values)) => {
+                let row = sqlx::query_with(text, values).fetch_optional(c).await?;
+                Ok(Rows::Sqlite(row.into_iter().collect()))
+            }
+            (Connection::Postgres(c), Values::Postgres(values)) => {
+                let row = sqlx::query_with(text, values).fetch_optional(c).await?;
+                Ok(Rows::Postgres(row.into_iter().collect()))
+            }
+            (_, values) => Err(values.not_for_this()),
+        }
+    }
+}
+
+impl Values {
+    fn not_for_this(self) -> sqlx::Error {
+        match self {
+            Values::Wrong(error) => sqlx::Error::Encode(error),
+            _ => sqlx::Error::Protocol("the values are for the other database".to_owned()),
+        }
+    }
+}
+
+impl Tx {
+    /// No values yet, for the database that this is on.
+    pub(crate) fn values(&self) -> Values {
+        match self.conn {
+            Conn::SqliteRead(_) | Conn::SqliteWrite(_) => Values::Sqlite(SqliteArguments::default()),
+            Conn::Postgres(_) | Conn::PostgresLook(_) => Values::Postgres(PgArguments::default()),
+        }
+    }
+
+    fn connection(&mut self) -> Connection<'_> {
+        match &mut self.conn {
+            Conn::SqliteRead(c) => Connection::Sqlite(c.connection()),
+            Conn::SqliteWrite(c) => Connection::Sqlite(c.connection()),
+            Conn::Postgres(c) => Connection::Postgres(c),
+            Conn::PostgresLook(c) => Connection::Postgres(c),
+        }
+    }
+
+    /// How many rows a statement changed.
+    pub(crate) async fn execute(&mut self, text: impl SqlSafeStr, values: Values) -> Result<u64, StoreError> {
+        let text = text.into_sql_str();
+        self.about_to_run(text.as_str()).await?;
+        let result = self.connection().execute(text, values, true).await;
+        self.note(result)
+    }
+
+    pub(crate) async fn fetch_all<T: Row>(
+        &mut self,
+        text: impl SqlSafeStr,
+        values: Values,
+    ) -> Result<Vec<T>, StoreError> {
+        let rows = self.fetch(text.into_sql_str(), values, false).await?;
+        self.note(rows.read())
+    }
+
+    pub(crate) async fn fetch_optional<T: Row>(
+        &mut self,
+        text: impl SqlSafeStr,
+        values: Values,
+    ) -> Result<Option<T>, StoreError> {
+        let rows = self.fetch(text.into_sql_str(), values, true).await?;
+        self.note(rows.read().map(|mut rows| rows.pop()))
+    }
+
+    pub(crate) async fn fetch_one<T: Row>(&mut self, text: impl SqlSafeStr, values: Values) -> Result<T, StoreError> {
+        let row = self.fetch_optional(text, values).await?;
+        self.note(row.ok_or(sqlx::Error::RowNotFound))
+    }
+
+    async fn fetch(&mut self, text: SqlStr, values: Values, only_first: bool) -> Result<Rows, StoreError> {
+        self.about_to_run(text.as_str()).await?;
+        let connection = self.connection();
+        let result = match only_first {
+            true => connection.fetch_first(text, values).await,
+            false => connection.fetch(text, values).await,
+        };
+        self.note(result)
+    }
 }
 
 /// A statement put together from fixed pieces and bound values: the one place where SQL text is not a literal.
@@ -145,40 +292,26 @@ impl Query {
     }
 }
 
-macro_rules! bound {
-    ($query:expr, $binds:expr) => {{
-        let mut query = $query;
-        for bind in $binds {
-            query = match bind {
-                Bind::Text(value) => query.bind(value),
-                Bind::Nullable(value) => query.bind(value),
-                Bind::Number(value) => query.bind(value),
-                Bind::Real(value) => query.bind(value),
-                Bind::Flag(value) => query.bind(value),
-            };
-        }
-        query
-    }};
-}
-
 impl Query {
-    /// Ends what [`put_off`](super::Tx::put_off) put together for PostgreSQL.
+    /// Ends what [`put_off`](Tx::put_off) put together for PostgreSQL.
     fn end_parts(&mut self) -> Query {
         self.push(") select 1");
         std::mem::take(self)
     }
 
-    pub(super) async fn run_on_postgres(self, connection: &mut sqlx::PgConnection) -> Result<(), sqlx::Error> {
-        let keep = self.is_worth_keeping();
-        let text = sqlx::AssertSqlSafe(self.text);
-        bound!(sqlx::query(text), self.binds).persistent(keep).execute(connection).await.map(drop)
+    pub(super) async fn run_on_postgres(self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+        self.execute(Connection::Postgres(connection), Values::Postgres(PgArguments::default())).await
     }
 
-    /// Runs it outside a [`Tx`](super::Tx), as part of what the connection is doing.
-    pub(super) async fn run_on(self, connection: &mut sqlx::SqliteConnection) -> Result<(), sqlx::Error> {
+    /// Runs it outside a [`Tx`], as part of what the connection is doing.
+    pub(super) async fn run_on(self, connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+        self.execute(Connection::Sqlite(connection), Values::Sqlite(SqliteArguments::default())).await
+    }
+
+    async fn execute(self, connection: Connection<'_>, none: Values) -> Result<(), sqlx::Error> {
         let keep = self.is_worth_keeping();
-        let text = sqlx::AssertSqlSafe(self.text);
-        bound!(sqlx::query(text), self.binds).persistent(keep).execute(connection).await.map(drop)
+        let values = none.and_all(self.binds);
+        connection.execute(AssertSqlSafe(self.text).into_sql_str(), values, keep).await.map(drop)
     }
 
     /// A prepared statement is kept for the next time, unless it is so long that there will hardly be one.
@@ -202,7 +335,7 @@ impl Query {
 /// Values that one statement binds at most; both databases take more.
 const MOST_BINDS: usize = 8000;
 
-impl super::Tx {
+impl Tx {
     /// Puts an insert off until the next statement, or the commit, with all others that were: one round trip, and on
     /// PostgreSQL one statement, for whatever a unit of work makes. What is wrong with it is said then.
     /// An insert that builds on another of the same transaction is not to be put off.
@@ -211,11 +344,11 @@ impl super::Tx {
         text: &'static str,
         rows: impl IntoIterator<Item = Vec<Bind>>,
         otherwise: &'static str,
-    ) -> Result<(), super::StoreError> {
+    ) -> Result<(), StoreError> {
         if self.later.binds.len() > MOST_BINDS {
             self.write_later().await?;
         }
-        let postgres = matches!(self.conn, super::Conn::Postgres(_) | super::Conn::PostgresLook(_));
+        let postgres = matches!(self.conn, Conn::Postgres(_) | Conn::PostgresLook(_));
         let first = self.later.is_empty();
         let query = &mut self.later;
         match (postgres, first) {
@@ -229,44 +362,32 @@ impl super::Tx {
     }
 
     /// Writes what was put off.
-    pub(super) async fn write_later(&mut self) -> Result<(), super::StoreError> {
+    pub(super) async fn write_later(&mut self) -> Result<(), StoreError> {
         if self.later.is_empty() {
             return Ok(());
         }
         let mut query = std::mem::take(&mut self.later);
         let written = match &mut self.conn {
-            super::Conn::SqliteRead(c) => query.run_on(c.connection()).await,
-            super::Conn::SqliteWrite(unit) => match unit.before_changes().await {
+            Conn::SqliteRead(c) => query.run_on(c.connection()).await,
+            Conn::SqliteWrite(unit) => match unit.before_changes().await {
                 Ok(()) => query.run_on(unit.connection()).await,
                 Err(error) => Err(error),
             },
-            super::Conn::Postgres(c) => query.end_parts().run_on_postgres(c).await,
-            super::Conn::PostgresLook(c) => query.end_parts().run_on_postgres(c).await,
+            Conn::Postgres(c) => query.end_parts().run_on_postgres(c).await,
+            Conn::PostgresLook(c) => query.end_parts().run_on_postgres(c).await,
         };
         self.note(written)
     }
 
     /// Runs a [`Query`] that answers rows.
-    pub(super) async fn rows<T>(&mut self, query: Query) -> Result<Vec<T>, super::StoreError>
-    where
-        T: Send + Unpin + for<'r> sqlx::FromRow<'r, sqlx::sqlite::SqliteRow>,
-        T: for<'r> sqlx::FromRow<'r, sqlx::postgres::PgRow>,
-    {
-        self.about_to_run(&query.text).await?;
-        let text = sqlx::AssertSqlSafe(query.text);
-        let result = on_connection!(self, (text, text), |text, connection| {
-            bound!(sqlx::query_as(text), query.binds).fetch_all(connection).await
-        });
-        self.note(result)
+    pub(super) async fn rows<T: Row>(&mut self, query: Query) -> Result<Vec<T>, StoreError> {
+        let values = self.values().and_all(query.binds);
+        self.fetch_all(AssertSqlSafe(query.text), values).await
     }
 
     /// Runs a [`Query`] that changes rows; answers how many.
-    pub(super) async fn run(&mut self, query: Query) -> Result<u64, super::StoreError> {
-        self.about_to_run(&query.text).await?;
-        let text = sqlx::AssertSqlSafe(query.text);
-        let result = on_connection!(self, (text, text), |text, connection| {
-            bound!(sqlx::query(text), query.binds).execute(connection).await.map(|done| done.rows_affected())
-        });
-        self.note(result)
+    pub(super) async fn run(&mut self, query: Query) -> Result<u64, StoreError> {
+        let values = self.values().and_all(query.binds);
+        self.execute(AssertSqlSafe(query.text), values).await
     }
 }

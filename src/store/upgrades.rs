@@ -88,11 +88,8 @@ async fn columns(store: &Store) -> Vec<(String, String, String)> {
 /// Runs a statement put together here, as a transaction of its own.
 async fn run(store: &Store, text: String) -> Result<(), String> {
     let mut tx = store.write().await.unwrap();
-    let text = AssertSqlSafe(text);
-    tx.about_to_run("insert").await.unwrap();
-    let done =
-        on_connection!(tx, (text, text), |text, connection| sqlx::query(text).execute(connection).await.map(drop));
-    done.map_err(|error| error.to_string())?;
+    let values = tx.values();
+    tx.execute(AssertSqlSafe(text), values).await.map_err(|error| error.to_string())?;
     tx.commit().await.map_err(|error| error.to_string())
 }
 
