@@ -7,10 +7,12 @@
 mod another;
 mod baseline;
 mod client;
+mod fan_out;
 mod load;
 mod population;
 mod report;
 mod service;
+mod synthea;
 mod target;
 mod workloads;
 mod write_back;
@@ -26,6 +28,7 @@ use client::{Ask, Connection};
 use load::{Act, Span, closed, open};
 use report::{Report, Result as Line};
 use service::{Failed, Service, free_address};
+use synthea::Synthea;
 use target::{Server, Target};
 use workloads::Newcomers;
 
@@ -74,7 +77,7 @@ async fn main() -> Result<(), Failed> {
     if options.full {
         sizes.push(1_000_000);
     }
-    if options.only.as_ref().is_some_and(|only| only.starts_with("write-back")) {
+    if options.only.as_ref().is_some_and(|only| only.starts_with("write-back") || only.starts_with("notification")) {
         sizes.clear();
     }
     for target in targets(&options, folder.path())? {
@@ -92,6 +95,12 @@ async fn main() -> Result<(), Failed> {
         report.add(Line::new("sqlite", "write-back, backlog to 20 practices", 1, &drained.measured));
         report.fact("most write-backs under way to one practice", drained.most_in_flight);
         report.fact("most attempts in a minute to one practice", drained.most_a_minute);
+    }
+    for target in targets(&options, folder.path())? {
+        if options.wants(fan_out::NAME) {
+            let measured = fan_out::fan_out(folder.path(), &target, 200).await?;
+            report.add(Line::new(target.name(), fan_out::NAME, 1, &measured));
+        }
     }
     report.write()?;
     Ok(())
@@ -126,6 +135,8 @@ impl Options {
         Span { warm_up: Duration::from_secs(1), measured: Duration::from_secs(self.seconds) }
     }
 }
+
+const SYNTHEA: &str = "Synthea patient, transaction";
 
 /// The workloads on one database.
 struct Bench<'o> {
@@ -172,8 +183,11 @@ impl<'o> Bench<'o> {
         self.writers(report).await?;
         let name = self.service.target.name();
         report.fact(&format!("{name}: resident MB at {tasks} Tasks"), self.service.resident_mb());
-        if let Some(synthea) = workloads::synthea(self.practices.clone(), &synthea()) {
-            self.closed(report, "Synthea patient, transaction", 4, synthea).await;
+        if self.options.wants(SYNTHEA)
+            && let Some(synthea) = Synthea::at_hand()
+        {
+            self.service.load(&synthea.directory)?;
+            self.closed(report, SYNTHEA, 4, synthea.transaction(self.practices.clone())?).await;
         }
         Ok(())
     }
@@ -278,11 +292,4 @@ impl<'o> Bench<'o> {
             report.add(Line::new(self.service.target.name(), name, self.service.tasks, &measured));
         }
     }
-}
-
-/// Published Synthea patients, which are not part of the repository.
-fn synthea() -> PathBuf {
-    let data = std::env::var_os("TEST_DATA").map(PathBuf::from);
-    let data = data.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data"));
-    data.join("synthea/blaze-2021")
 }

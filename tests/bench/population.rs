@@ -1,14 +1,15 @@
-//! A population that is the same every run: practices, coaches, people, a year of referrals and their Tasks.
+//! A population that is the same every run: practices, coaches, people, a year of referrals, their Tasks, what was recorded
+//! and delivered.
 //!
-//! The directory goes in as `livewell load` puts it in. People, referrals and Tasks are written by SQL in the form the
-//! service writes them, because a million through the door would take an hour.
+//! The directory goes in as `livewell load` puts it in. The rest is written by SQL in the form the service writes it
+//! (`population.sql`), because a million through the door would take an hour.
 
 use std::path::Path;
 
 use livewell::fhir::systems::{ODS, ROLE};
 use serde_json::{Value, json};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
-use sqlx::{AssertSqlSafe, ConnectOptions};
+use sqlx::{AssertSqlSafe, ConnectOptions, Executor};
 
 pub(crate) const OURS: &str = "TESTLW";
 pub(crate) const LOCALITIES: usize = 8;
@@ -93,8 +94,7 @@ fn endpoint(id: &str, address: &str) -> Value {
         "address": address })
 }
 
-/// Writes people, referrals and Tasks. Two in five Tasks wait to be claimed, one in twenty is a coach's, the rest is
-/// done; one in ten of the waiting ones is a review that is not to be handed out yet.
+/// Writes people, a year of their referrals, Tasks, what was recorded, and its deliveries.
 pub(crate) async fn populate(database: &Path, tasks: u64, now: i64) -> Result<(), sqlx::Error> {
     let mut connection = SqliteConnectOptions::new()
         .filename(database)
@@ -103,76 +103,14 @@ pub(crate) async fn populate(database: &Path, tasks: u64, now: i64) -> Result<()
         .disable_statement_logging()
         .connect()
         .await?;
-    let year = 365_i64 * 86_400_000_000;
-    for text in STATEMENTS {
-        let text = text
-            .replace("{practices}", &PRACTICES.to_string())
-            .replace("{localities}", &LOCALITIES.to_string())
-            .replace("{each}", &TASKS_EACH.to_string());
-        sqlx::query("begin immediate").execute(&mut connection).await?;
-        sqlx::query(AssertSqlSafe(text))
-            .bind(i64::try_from(tasks).unwrap_or(i64::MAX))
-            .bind(now)
-            .bind(year)
-            .execute(&mut connection)
-            .await?;
-        sqlx::query("commit").execute(&mut connection).await?;
-    }
-    sqlx::query("pragma wal_checkpoint(truncate)").execute(&mut connection).await?;
+    let rows = include_str!("population.sql")
+        .replace("{tasks}", &tasks.to_string())
+        .replace("{now}", &now.to_string())
+        .replace("{year}", &(365_i64 * 86_400_000_000).to_string())
+        .replace("{practices}", &PRACTICES.to_string())
+        .replace("{localities}", &LOCALITIES.to_string())
+        .replace("{each}", &TASKS_EACH.to_string());
+    let all = format!("begin immediate; {rows}; commit; pragma wal_checkpoint(truncate)");
+    connection.execute(sqlx::raw_sql(AssertSqlSafe(all))).await?;
     Ok(())
 }
-
-/// $1 Tasks in all, $2 now, $3 a year in microseconds. `i` counts referrals, `t` Tasks; a multiplication by a prime
-/// shuffles what would otherwise go in step.
-const STATEMENTS: [&str; 8] = [
-    "create temp table r as with recursive n(i) as (select 0 union all select i + 1 from n where i + 1 < ?1 / {each}) \
-     select i, printf('018f%08x-referral', i) as id, printf('018f%08x-person', i) as person, \
-     printf('TESTB%02d', i * 7919 % {practices}) as practice, \
-     printf('locality-%d', i * 7919 % {practices} % {localities}) as locality, \
-     printf('LW-P%07d', i) as reference, ?2 - i * 104729 % 31536000 * (?3 / 31536000) as received from n",
-    "insert into person select person, case when c < 10 then printf('%d%d', 999000000 + i, c) end, printf('19%02d-%02d-%02d', 30 + i % 60, 1 + i % 12, 1 + i % 28), \
-     printf('Family%d', i % 5003), practice, locality from (select r.*, \
-     (11 - (243 + i / 100000 % 10 * 7 + i / 10000 % 10 * 6 + i / 1000 % 10 * 5 + i / 100 % 10 * 4 + i / 10 % 10 * 3 \
-     + i % 10 * 2) % 11) % 11 as c from r) where ?1 + ?2 + ?3 is not null",
-    "insert into referral select id, reference, practice, printf('%064x', i), '', person, practice, locality, \
-     printf('018f%08x-episode', i), printf('018f%08x-plan', i), case when i % 5 < 2 then 'received' else 'closed' end, '', \
-     received, received from r where ?1 + ?2 + ?3 is not null",
-    "insert into resource (kind, id, version, updated_at, deleted, sender, person, referral, indexed, body) select 'Patient', person, 1, received, false, '', person, '', 101, json_object('resourceType', \
-     'Patient', 'id', person, 'meta', json_object('versionId', '1', 'lastUpdated', '2026-01-01T00:00:00.000Z'), 'active', \
-     json('true'), 'name', json_array(json_object('family', printf('Family%d', i % 5003), 'given', json_array('Given'))), \
-     'gender', 'female', 'generalPractitioner', json_array(json_object('type', 'Organization', 'identifier', json_object( \
-     'system', 'https://fhir.nhs.uk/Id/ods-organization-code', 'value', practice)))) from r where ?1 + ?2 + ?3 is not null",
-    "insert into resource (kind, id, version, updated_at, deleted, sender, person, referral, indexed, body) select 'ServiceRequest', id, 1, received, false, practice, person, id, 101, json_object( \
-     'resourceType', 'ServiceRequest', 'id', id, 'meta', json_object('versionId', '1', 'lastUpdated', \
-     '2026-01-01T00:00:00.000Z'), 'identifier', json_array(json_object('use', 'secondary', 'system', \
-     'https://livewell.example/Id/referral-reference', 'value', reference)), 'status', 'active', 'intent', 'order', \
-     'priority', 'routine', 'code', json_object('text', 'Social prescribing'), 'subject', json_object('reference', \
-     'Patient/' || person), 'authoredOn', '2026-01-01', 'requester', json_object('type', 'Organization', 'identifier', \
-     json_object('system', 'https://fhir.nhs.uk/Id/ods-organization-code', 'value', practice)), 'reasonCode', \
-     json_array(json_object('text', 'Lives alone since the summer, would like company.'))) from r \
-     where ?1 + ?2 + ?3 is not null",
-    "insert into lookup select 'ServiceRequest', 'identifier', reference, \
-     'https://livewell.example/Id/referral-reference', id from r where ?1 + ?2 + ?3 is not null \
-     union all select 'ServiceRequest', 'status', 'active', '', id from r \
-     union all select 'Patient', 'family', printf('family%d', i % 5003), '', person from r \
-     union all select 'Patient', 'gender', 'female', '', person from r",
-    "insert into task with recursive n(t) as (select 0 union all select t + 1 from n where t + 1 < ?1), \
-     s as (select t, t * 48271 % 20 as k from n) \
-     select printf('018f%08x-task', t), 1, case when k < 8 then 'requested' when k = 8 then 'accepted' else 'completed' \
-     end, case t % {each} when 0 then 'contact-patient' when 1 then 'first-meeting' else 'review' end, 'health-coach', \
-     r.locality, r.practice, case when k = 8 then 'PractitionerRole/' || replace(r.locality, 'locality', 'coach') else '' \
-     end, case when t * 7919 % 50 = 0 then 2 else 3 end, \
-     case when t % 10 = 3 then ?2 + ?3 / 2 else r.received end, \
-     case when t % 10 = 3 then ?2 + ?3 else r.received + 172800000000 end, r.id, r.person, r.received, k < 9, 0 \
-     from s join r on r.i = s.t / {each}",
-    "insert into resource (kind, id, version, updated_at, deleted, sender, person, referral, indexed, body) select 'Task', id, 1, created_at, false, practice, person, referral, 101, json_object('resourceType', \
-     'Task', 'id', id, 'meta', json_object('versionId', '1', 'lastUpdated', '2026-01-01T00:00:00.000Z'), 'status', status, \
-     'intent', 'order', 'priority', case priority when 2 then 'urgent' else 'routine' end, 'code', json_object('coding', \
-     json_array(json_object('system', 'https://livewell.example/CodeSystem/task-code', 'code', code))), 'focus', \
-     json_object('reference', 'ServiceRequest/' || referral), 'for', json_object('reference', 'Patient/' || person), \
-     'authoredOn', '2026-01-01T00:00:00.000Z', 'lastModified', '2026-01-01T00:00:00.000Z', 'performerType', json_array( \
-     json_object('coding', json_array(json_object('system', 'https://livewell.example/CodeSystem/role', 'code', role)))), \
-     'location', json_object('reference', 'Location/' || locality), 'restriction', json_object('period', \
-     json_object('end', '2026-01-03T00:00:00.000Z')), 'description', 'Speak with the person and find out what matters') \
-     from task where ?1 + ?2 + ?3 is not null",
-];

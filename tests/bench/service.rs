@@ -2,7 +2,7 @@
 //! apart from the port and a log that says warnings only.
 
 use std::net::{SocketAddr, TcpListener};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -79,6 +79,15 @@ impl Service {
         self.answers().await
     }
 
+    /// Puts files into the database it serves, with `livewell load`.
+    pub(crate) fn load(&self, files: &[PathBuf]) -> Result<(), Failed> {
+        let loaded = livewell(&self.url).arg("load").args(files).output()?;
+        match loaded.status.success() {
+            true => Ok(()),
+            false => Err(String::from_utf8_lossy(&loaded.stderr).into()),
+        }
+    }
+
     async fn answers(&self) -> Result<(), Failed> {
         let (begun, live) = (Instant::now(), Ask::get("/livez", ""));
         while Connection::to(self.address).send(&live).await.is_err() {
@@ -150,15 +159,18 @@ pub(crate) fn free_address() -> std::io::Result<SocketAddr> {
 
 /// The real binary on a database.
 fn serve(url: &str, address: SocketAddr) -> std::io::Result<Child> {
-    Command::new(env!("CARGO_BIN_EXE_livewell"))
-        .arg("serve")
+    livewell(url).arg("serve").env("LIVEWELL_HTTP_LISTEN", address.to_string()).stdout(Stdio::null()).spawn()
+}
+
+/// The real binary, told which database and whose service.
+fn livewell(url: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_livewell"));
+    command
         .env("LIVEWELL_DATABASE_URL", url)
-        .env("LIVEWELL_HTTP_LISTEN", address.to_string())
         .env("LIVEWELL_SERVICE_ORGANIZATION", OURS)
         .env("LIVEWELL_DELIVERY_ALLOW_PRIVATE_ADDRESSES", "true")
-        .env("LIVEWELL_TELEMETRY_LEVEL", "warn")
-        .stdout(Stdio::null())
-        .spawn()
+        .env("LIVEWELL_TELEMETRY_LEVEL", "warn");
+    command
 }
 
 fn config(url: &str) -> Config {

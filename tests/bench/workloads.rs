@@ -1,6 +1,5 @@
 //! What callers do, as acts of the load.
 
-use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -12,7 +11,7 @@ use super::load::Act;
 use super::population::{self, LOCALITIES, PRACTICES, free_nhs_numbers, locality, practice};
 
 /// A request made for each number, and the status it must be answered with.
-fn act(status: u16, ask: impl Fn(u64) -> Ask + Send + Sync + 'static) -> Act {
+pub(crate) fn act(status: u16, ask: impl Fn(u64) -> Ask + Send + Sync + 'static) -> Act {
     act_with(ask, move |answer| answer.expect(status).map(drop))
 }
 
@@ -176,27 +175,6 @@ pub(crate) fn day(read: Act, list: Act, status: Act, refer: Act, claim: Act) -> 
         };
         act(connection, number)
     })
-}
-
-/// Transaction Bundles of Synthea patients in a folder, where it is there. Those that carry what is not a transaction
-/// are passed over.
-pub(crate) fn synthea(practices: Vec<String>, folder: &Path) -> Option<Act> {
-    let mut bundles = Vec::new();
-    for file in std::fs::read_dir(folder).ok()?.flatten() {
-        let bundle: Value = serde_json::from_slice(&std::fs::read(file.path()).ok()?).ok()?;
-        if bundle["type"] == "transaction" {
-            bundles.push(Ask::post("/fhir", "", &bundle));
-        }
-        if bundles.len() == 8 {
-            break;
-        }
-    }
-    let any = !bundles.is_empty();
-    let ask = move |number: u64| {
-        let number = number as usize;
-        Ask { token: practices[number % PRACTICES].clone(), ..bundles[number % bundles.len()].clone() }
-    };
-    any.then(|| act(200, ask))
 }
 
 /// The `number`th referral in a shuffled order, with the practice that sent it.
