@@ -163,7 +163,9 @@ async fn page_seal(store: &Store, pem: &str) -> Result<PageSeal, StartError> {
 pub async fn start(config: &Config, clock: Clock, listener: TcpListener) -> Result<Running, StartError> {
     let address = listener.local_addr()?;
     let store = open_store(config).await?;
-    let house = Arc::new(house(config, config.http.origin(address))?);
+    let profiles = profile_checks(config)?;
+    let house = house(config, config.http.origin(address))?.knowing(profiles.known.terminology());
+    let house = Arc::new(house);
     house.learn_organization(&store).await?;
     load_definitions(config, &store, &house, &clock).await?;
     let (keys, pem) = worker::keys(&config.auth, &store, clock.now()).await?;
@@ -199,7 +201,7 @@ pub async fn start(config: &Config, clock: Clock, listener: TcpListener) -> Resu
             audience: format!("{}/oauth/token", house.base_url),
             lifetime: chrono::Duration::seconds(i64::try_from(config.auth.token_seconds).unwrap_or(300)),
         },
-        profiles: profile_checks(config)?,
+        profiles,
         types: Types::new(&config.fhir),
         limits: limits(config),
         jwks: Box::new(move |now| keys.public_jwks(now)),

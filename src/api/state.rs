@@ -53,7 +53,7 @@ pub type State = Arc<Doors>;
 impl Doors {
     /// The base of the FHIR API.
     pub fn fhir_base(&self) -> String {
-        format!("{}/fhir", self.house.base_url)
+        self.house.fhir_base()
     }
 }
 

@@ -5,7 +5,6 @@ pub mod check;
 pub mod codec;
 pub mod codes;
 pub mod etag;
-pub mod filter;
 pub mod nhs_number;
 pub mod outcome;
 pub mod patch;

@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use crate::fhir::filter::{Filter, references};
+use crate::fhir::search::{Filter, referred};
 use crate::fhir::{Resource, path, profiles};
 
 /// Where R5's elements are in R4.
@@ -102,7 +102,7 @@ impl Topic {
     /// What a notification of this resource names beside it.
     pub fn context(&self, resource: &Resource) -> Vec<String> {
         let shapes = self.shapes.iter().filter(|(kind, _)| kind == resource.kind());
-        shapes.flat_map(|(_, code)| references(resource, code)).collect()
+        shapes.flat_map(|(_, code)| referred(resource, code)).collect()
     }
 }
 
@@ -115,7 +115,7 @@ impl Trigger {
         if !criteria.is_empty() && (current.is_none() || criteria.iter().any(|c| said(c, "previous").is_some())) {
             return Err(format!("{kind}: of queryCriteria, current is understood here"));
         }
-        let current = current.map(|query| Filter::parse(&format!("{kind}?{query}"))).transpose()?;
+        let current = current.map(|query| Filter::parse(&format!("{kind}?{query}"), "", 0)).transpose()?;
         let changed = said(extension, "fhirPathCriteria").map(|expression| {
             let element = expression.strip_prefix("%previous.").and_then(|rest| rest.split_once(" != %current."));
             match element {
@@ -225,7 +225,7 @@ mod tests {
         for topic in embedded() {
             assert!(!topic.filters().is_empty(), "{}", topic.url);
             for (kind, code) in topic.filters() {
-                assert!(Filter::parse(&format!("{kind}?{code}=x")).is_ok(), "{} {kind} {code}", topic.url);
+                assert!(Filter::parse(&format!("{kind}?{code}=x"), "", 0).is_ok(), "{} {kind} {code}", topic.url);
                 assert!(topic.kinds().contains(&kind.as_str()), "{} {kind}", topic.url);
             }
         }
@@ -244,7 +244,7 @@ mod tests {
             json!({ "url": "fhirPathCriteria", "valueString": "%current.status = 'x'" }),
             json!({ "url": "fhirPathCriteria", "valueString": "%previous.status != %current.priority" }),
             json!({ "url": "queryCriteria", "extension": [{ "url": "previous", "valueString": "status=x" }] }),
-            json!({ "url": "queryCriteria", "extension": [{ "url": "current", "valueString": "authored-on=gt2026" }] }),
+            json!({ "url": "queryCriteria", "extension": [{ "url": "current", "valueString": "focus:ServiceRequest.status=x" }] }),
         ] {
             assert!(topic(criterion.clone()).is_err(), "{criterion}");
         }

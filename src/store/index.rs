@@ -139,6 +139,17 @@ impl Tx {
         Ok(behind.len())
     }
 
+    /// Whether the index is behind with resources of this kind.
+    pub async fn index_is_behind(&mut self, kind: &str) -> Result<bool, StoreError> {
+        let found: Option<(i64,)> = sql!(
+            self,
+            fetch_optional,
+            "select version from resource where kind = $1 and indexed <> version * 100 + 1 limit 1",
+            kind
+        )?;
+        Ok(found.is_some())
+    }
+
     /// How many resources the index is behind with, counted up to `most`.
     pub async fn index_behind(&mut self, most: i64) -> Result<i64, StoreError> {
         let found: (i64,) = sql!(

@@ -94,6 +94,14 @@ pub struct Tx {
     ran: Vec<String>,
 }
 
+/// How a name is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Hold {
+    /// Beside others who hold it so, and nobody who holds it alone.
+    WithOthers,
+    Alone,
+}
+
 pub(crate) enum Conn {
     SqliteRead(readers::Reading),
     SqliteWrite(sqlite::Unit),
@@ -226,13 +234,25 @@ impl Tx {
     /// Holds a name until this transaction ends; another that wants it waits. For what no version and no unique key
     /// guards. On SQLite a writer is alone anyway.
     pub async fn hold(&mut self, name: &str) -> Result<(), StoreError> {
-        if matches!(self.conn, Conn::Postgres(_)) {
-            self.write_later().await?;
+        self.hold_all(&[(name, Hold::Alone)]).await
+    }
+
+    /// Holds several names, one after the other: whoever holds names in one order waits for nobody who waits for them.
+    pub async fn hold_all(&mut self, names: &[(&str, Hold)]) -> Result<(), StoreError> {
+        if !matches!(self.conn, Conn::Postgres(_)) {
+            return Ok(());
         }
-        if let Conn::Postgres(c) = &mut self.conn {
-            let held =
-                sqlx::query("select pg_advisory_xact_lock(hashtextextended($1, 0))").bind(name).execute(&mut **c).await;
-            self.note(held)?;
+        // What one select may list.
+        for some in names.chunks(1000) {
+            let mut query = sql::Query::new("select ");
+            for (at, (name, hold)) in some.iter().enumerate() {
+                query.push(if at == 0 { "" } else { ", " }).push(match hold {
+                    Hold::Alone => "pg_advisory_xact_lock(hashtextextended(",
+                    Hold::WithOthers => "pg_advisory_xact_lock_shared(hashtextextended(",
+                });
+                query.bind(*name).push(", 0))");
+            }
+            self.run(query).await?;
         }
         Ok(())
     }

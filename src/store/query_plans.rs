@@ -155,7 +155,7 @@ async fn people_referrals_and_deliveries_are_found_by_an_index() {
 async fn each_kind_of_search_is_led_by_an_index() {
     let (_folder, store) = store().await;
     let codes = |_: &str| Some(vec![("urn:s".to_owned(), "a".to_owned()), ("urn:s".to_owned(), "b".to_owned())]);
-    let context = Context { base: "http://127.0.0.1/fhir", now: NOW.0, value_set: &codes };
+    let context = Context { base: "http://127.0.0.1/fhir", now: NOW.0, value_set: &codes, queue: true };
     let localities = Sight::Localities(words(&["north"]));
     let practice = Sight::Practice("TESTA1".to_owned());
     let mut found = Vec::new();

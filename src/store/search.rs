@@ -106,6 +106,28 @@ impl Tx {
         Ok(Found::of(self.rows(query).await?, page.limit))
     }
 
+    /// What the organisation with this ODS code means by criteria, of what the caller may see, at most two: what it sent
+    /// itself first, then what is Live Well's (of people only where that organisation is Live Well, `ours`); never what
+    /// another sent. Those named by `without` are left out.
+    pub async fn nearest(
+        &mut self,
+        kind: &str,
+        criteria: &[Criterion],
+        sight: &Sight,
+        (organization, ours): (&str, bool),
+        without: &[&str],
+    ) -> Result<Vec<Stored>, StoreError> {
+        let mut query = Query::new("select ");
+        matching(query.push(STORED).push(" from resource r"), kind, criteria, sight);
+        query.push(" and (r.sender = ").bind(organization);
+        query.push(if ours { " or r.sender = '')" } else { " or (r.sender = '' and r.person = ''))" });
+        if !without.is_empty() {
+            list(query.push(" and r.id not in "), without);
+        }
+        query.push(" order by case when r.sender = ").bind(organization).push(" then 0 else 1 end, r.id limit 2");
+        self.rows(query).await
+    }
+
     /// How many match in all.
     pub async fn count(&mut self, kind: &str, criteria: &[Criterion], sight: &Sight) -> Result<i64, StoreError> {
         let mut query = Query::new("select count(*) from resource r");

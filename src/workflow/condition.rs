@@ -1,11 +1,14 @@
 //! What a request depends on: the version it builds on, and criteria that stand in place of an id.
 
-use crate::fhir::IssueCode;
-use crate::fhir::etag::Tags;
-use crate::fhir::search::{self, Criterion};
-use crate::store::{Page, Stored};
+use std::collections::BTreeMap;
 
-use super::{Actor, Error, Result, Unit};
+use crate::fhir::etag::Tags;
+use crate::fhir::scope::Interaction;
+use crate::fhir::search::{self, Context, Criterion, Refused, Word};
+use crate::fhir::{IssueCode, Resource};
+use crate::store::{At, Hold, StoreError, Stored};
+
+use super::{Error, Result, Unit};
 
 /// Refuses a change whose `If-Match` does not name the current version.
 pub(super) fn current(kind: &str, id: &str, version: i64, if_match: Option<&Tags>) -> Result<()> {
@@ -18,125 +21,191 @@ pub(super) fn current(kind: &str, id: &str, version: i64, if_match: Option<&Tags
     }
 }
 
-/// The resources of a kind that criteria mean, at most two: none, the one, or too many. `expression` is where the
-/// criteria stand.
-///
-/// What the caller may not see is not there, and of several what the caller would make again is meant (see [`nearest`]),
-/// so that the answer is the same whether or not another's record matches. Two units never both find nothing: who asks
-/// for the same criteria waits until the first has ended.
-pub(super) async fn matching(unit: &mut Unit<'_>, kind: &str, criteria: &str, expression: &str) -> Result<Vec<Stored>> {
-    let asked = Asked::read(kind, criteria, expression)?;
-    unit.tx.hold(&asked.name(kind)).await?;
-    let sight = unit.actor.sight.clone();
-    let found = unit.tx.search(kind, &[asked.criterion()], &sight, &[], &Page::first(100)).await?;
-    let mut nearest = nearest(unit.actor, found.matches);
-    nearest.truncate(2);
-    Ok(nearest)
+/// Criteria as they are read: a search whose one match is meant.
+pub(super) struct Criteria {
+    pub kind: String,
+    asked: Vec<Criterion>,
+    /// Its parameters without their values, which may tell who a person is.
+    names: String,
 }
 
-/// The one resource that criteria mean, if any.
-pub(super) async fn only(unit: &mut Unit<'_>, kind: &str, criteria: &str, expression: &str) -> Result<Option<Stored>> {
-    let mut found = matching(unit, kind, criteria, expression).await?;
-    if found.len() > 1 {
-        return Err(Error::Several(format!(
-            "Several {kind} resources match the criteria of this request. Use an identifier that only one has."
-        )));
-    }
-    Ok(found.pop())
-}
-
-/// Refuses criteria that cannot be read.
-pub(super) fn check(kind: &str, criteria: &str, expression: &str) -> Result<()> {
-    Asked::read(kind, criteria, expression).map(drop)
-}
-
-/// Holds what several criteria of one unit mean, each a kind and its criteria, in an order in which no two units wait for
-/// each other.
-pub(super) async fn hold(unit: &mut Unit<'_>, all: &[(String, String)]) -> Result<()> {
-    let mut names = Vec::with_capacity(all.len());
-    for (kind, criteria) in all {
-        names.extend(Asked::read(kind, criteria, kind).ok().map(|asked| asked.name(kind)));
-    }
-    names.sort();
-    names.dedup();
-    for name in names {
-        unit.tx.hold(&name).await?;
-    }
-    Ok(())
-}
-
-/// Criteria as they are read: an id, or a business identifier.
-enum Asked {
-    Id(String),
-    Identifier { system: Option<String>, value: String },
-}
-
-impl Asked {
-    fn read(kind: &str, criteria: &str, expression: &str) -> Result<Asked> {
-        let refused = |text: &str| Error::rule(IssueCode::NotSupported, expression, text.to_owned());
-        let criterion = criteria.strip_prefix('?').unwrap_or(criteria);
-        let (param, value) = criterion.split_once('=').unwrap_or((criterion, ""));
-        let known = param == "_id" || param == "identifier" && search::param(kind, "identifier").is_some();
-        if !known || value.is_empty() || value.contains('&') {
-            return Err(refused(
-                "The criteria are identifier=system|value, the business identifier of the one resource that is meant.",
-            ));
+impl Criteria {
+    /// Reads the query of a conditional request. `expression` is where it stands.
+    ///
+    /// Nothing is passed over, whatever handling is preferred: with a condition less, something else would be meant.
+    pub(super) fn read(unit: &Unit<'_>, kind: &str, text: &str, expression: &str) -> Result<Criteria> {
+        let refused = |code: IssueCode, text: String| Error::rule(code, expression, text);
+        let pairs = pairs(text).map_err(|why| refused(IssueCode::Invalid, why.to_owned()))?;
+        if let Some(why) = search::too_much(&pairs) {
+            return Err(refused(IssueCode::TooCostly, why));
         }
-        let value = percent_decoded(value);
-        if value.contains(char::is_control) {
-            return Err(refused("The criteria hold a control character, which no identifier has. Take it out."));
+        let base = unit.house.fhir_base();
+        let listed = |canonical: &str| unit.house.terminology.codes(canonical);
+        let context = Context { base: &base, now: At::from(unit.now).0, value_set: &listed, queue: true };
+        let mut asked = Vec::with_capacity(pairs.len());
+        for (name, value) in &pairs {
+            let plain = plain(name);
+            asked.push(search::read(&context, kind, name, value).map_err(|why| match why {
+                Refused::Unknown => refused(
+                    IssueCode::NotSupported,
+                    format!(
+                        "{kind} is not searched by {plain} here, so it cannot be a condition. The criteria are search \
+                         parameters of {kind}, such as identifier=system|value; /fhir/metadata lists them."
+                    ),
+                ),
+                Refused::Because(why) => refused(IssueCode::Invalid, format!("{plain}: {why}")),
+            })?);
         }
-        if param == "_id" {
-            return Ok(Asked::Id(value));
+        may_ask(unit, search::types_asked(&asked))?;
+        let names = pairs.iter().map(|(name, _)| plain(name)).collect::<Vec<_>>().join(", ");
+        Ok(Criteria { kind: kind.to_owned(), asked, names })
+    }
+
+    /// Whether a resource that is not in the database is meant; `None` where that cannot be told without it.
+    pub(super) fn mean(&self, resource: &Resource) -> Option<bool> {
+        match resource.kind() == self.kind {
+            true => search::matches(resource, None, &self.asked),
+            false => Some(false),
         }
-        Ok(match value.split_once('|') {
-            Some((system, value)) => Asked::Identifier { system: Some(system.to_owned()), value: value.to_owned() },
-            None => Asked::Identifier { system: None, value },
+    }
+
+    /// The ids, or the values of business identifiers, of which each match has one; `None` where it is told otherwise.
+    fn by_name(&self) -> Option<Vec<&str>> {
+        self.asked.iter().find_map(|criterion| match criterion {
+            Criterion::Ids(ids) => Some(ids.iter().map(String::as_str).collect()),
+            Criterion::Words { params, any, not: false } if *params == ["identifier"] => any
+                .iter()
+                .map(|word| match word {
+                    Word::Is { value, .. } => Some(value.as_str()),
+                    Word::Of(_) | Word::Begins(_) | Word::Contains(_) => None,
+                })
+                .collect(),
+            _ => None,
         })
     }
 
-    /// What is held: no unique key keeps two from both finding nothing. The value alone, since both may give the system,
-    /// or only one.
-    fn name(&self, kind: &str) -> String {
-        match self {
-            Asked::Id(value) | Asked::Identifier { value, .. } => format!("{kind} {value}"),
-        }
-    }
-
-    fn criterion(self) -> Criterion {
-        match self {
-            Asked::Id(id) => Criterion::Ids(vec![id]),
-            Asked::Identifier { system, value } => Criterion::identifier(value, system),
-        }
+    /// That several match, without what they were found by.
+    pub(super) fn several(&self) -> Error {
+        Error::Several(format!(
+            "Several {} resources match the criteria of this request ({}). Use an identifier that only one has.",
+            self.kind, self.names
+        ))
     }
 }
 
-/// Of what matches, what the caller would make again: its organisation's own, else what is Live Well's. One person is
-/// several Patients here, ours and one of each sender; another sender's is never what a caller means.
-fn nearest(actor: &Actor, matches: Vec<Stored>) -> Vec<Stored> {
-    let (own, rest): (Vec<_>, Vec<_>) = matches.into_iter().partition(|m| m.sender == actor.organization);
-    if !own.is_empty() {
-        return own;
+/// Refuses to look at other types than the token may search.
+fn may_ask<'k>(unit: &Unit<'_>, kinds: impl IntoIterator<Item = &'k str>) -> Result<()> {
+    match kinds.into_iter().find(|kind| !unit.actor.scopes.allows(kind, Interaction::Search)) {
+        Some(kind) => Err(Error::Forbidden(format!(
+            "These criteria search {kind}, which needs the scope system/{kind}.s. The access token does not carry it."
+        ))),
+        None => Ok(()),
     }
-    rest.into_iter().filter(|m| m.sender.is_empty() && (actor.ours || m.person.is_empty())).collect()
 }
 
-fn percent_decoded(text: &str) -> String {
-    let bytes = text.as_bytes();
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while at < bytes.len() {
-        let hex = (bytes[at] == b'%').then(|| text.get(at + 1..at + 3)).flatten();
-        match hex.and_then(|h| u8::from_str_radix(h, 16).ok()) {
-            Some(byte) => {
-                out.push(byte);
-                at += 3;
+/// The resources that criteria mean, at most two: none, the one, or too many. Those named by `without` are not asked for.
+///
+/// What the caller may not see is not there, and of several what the caller would make again is meant: its organisation's
+/// own, else what is Live Well's. One person is several Patients here, ours and one of each sender; another sender's is
+/// never what a caller means, so the answer is the same whether or not it matches.
+pub(super) async fn matching(unit: &mut Unit<'_>, criteria: &Criteria, without: &[&str]) -> Result<Vec<Stored>> {
+    let Criteria { kind, asked, .. } = criteria;
+    // What the index is behind with may match all the same. Business identifiers every release has indexed.
+    if criteria.by_name().is_none() && unit.tx.index_is_behind(kind).await? {
+        return Err(StoreError::Unavailable(None).into());
+    }
+    let whose = (unit.actor.organization.as_str(), unit.actor.ours);
+    let mut found = unit.tx.nearest(kind, asked, &unit.actor.sight, whose, without).await?;
+    if found.first().is_some_and(|first| first.sender == whose.0) {
+        found.retain(|one| one.sender == whose.0);
+    }
+    Ok(found)
+}
+
+/// Holds what the criteria of one unit mean, each with what it would make, so that no two units both find nothing and
+/// both make it.
+///
+/// Criteria that name business identifiers hold their values, and those of what would be made: the value alone, since
+/// both may give the system, or only one. All others mean anything of the type, and hold it from every condition of the
+/// organisation on it; what one organisation means another never does. In the order of their names, so that no two units
+/// wait for each other.
+pub(super) async fn hold(unit: &mut Unit<'_>, all: &[(&Criteria, Option<&Resource>)]) -> Result<()> {
+    let mut names: BTreeMap<String, Hold> = BTreeMap::new();
+    for (criteria, makes) in all {
+        let of_type = format!("{} {}", unit.actor.organization, criteria.kind);
+        let Some(values) = criteria.by_name() else {
+            if makes.is_some() {
+                // What is there is told by the answer, also to who only creates.
+                may_ask(unit, [criteria.kind.as_str()])?;
             }
-            None => {
-                out.push(bytes[at]);
-                at += 1;
-            }
+            names.insert(of_type, Hold::Alone);
+            continue;
+        };
+        let own = makes.map(|resource| resource.all("identifier.value")).unwrap_or_default();
+        for value in values.into_iter().chain(own.into_iter().filter_map(|value| value.as_str())) {
+            names.insert(format!("{of_type} {value}"), Hold::Alone);
+        }
+        names.entry(of_type).or_insert(Hold::WithOthers);
+    }
+    let names: Vec<(&str, Hold)> = names.iter().map(|(name, hold)| (name.as_str(), *hold)).collect();
+    Ok(unit.tx.hold_all(&names).await?)
+}
+
+/// The parameters of a query with their values, decoded.
+fn pairs(text: &str) -> std::result::Result<Vec<(String, String)>, &'static str> {
+    let query = text.strip_prefix('?').unwrap_or(text);
+    let mut pairs = Vec::new();
+    for part in query.split('&').filter(|part| !part.is_empty()) {
+        let (name, value) = part.split_once('=').unwrap_or((part, ""));
+        let decoded = percent_decoded(name).zip(percent_decoded(value));
+        let (name, value) = decoded.ok_or("The criteria are not readable: percent-encode them.")?;
+        if value.is_empty() {
+            return Err("A parameter of the criteria has no value. Give it one, or leave it out.");
+        }
+        if value.contains(char::is_control) {
+            return Err("The criteria hold a control character, which nothing here has. Take it out.");
+        }
+        pairs.push((name, value));
+    }
+    match pairs.is_empty() {
+        true => Err("The criteria are empty. Send search parameters, such as identifier=system|value."),
+        false => Ok(pairs),
+    }
+}
+
+fn plain(name: &str) -> String {
+    name.chars().filter(|c| c.is_ascii_alphanumeric() || "_-:.".contains(*c)).take(60).collect()
+}
+
+/// What a percent-encoded text means; `None` where it is none. A `+` is one: criteria are no form.
+fn percent_decoded(text: &str) -> Option<String> {
+    let mut bytes = text.bytes();
+    let mut out = Vec::with_capacity(text.len());
+    while let Some(byte) = bytes.next() {
+        if byte != b'%' {
+            out.push(byte);
+            continue;
+        }
+        let mut digit = || bytes.next().and_then(|byte| char::from(byte).to_digit(16));
+        out.push(u8::try_from(digit()? * 16 + digit()?).ok()?);
+    }
+    String::from_utf8(out).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn criteria_are_read_as_they_were_meant_or_not_at_all() {
+        let owned = |pairs: &[(&str, &str)]| {
+            Ok(pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect::<Vec<_>>())
+        };
+        assert_eq!(pairs("?identifier=http://x|1+2"), owned(&[("identifier", "http://x|1+2")]));
+        assert_eq!(pairs("family=M%C3%BCller&birthdate=1957"), owned(&[("family", "Müller"), ("birthdate", "1957")]));
+        assert_eq!(pairs("name=a%26b=c"), owned(&[("name", "a&b=c")]));
+        for unreadable in ["", "?", "&", "identifier", "identifier=", "a=%zz", "a=%4", "a=%ff", "a=%00", "a=b&c="] {
+            assert!(pairs(unreadable).is_err(), "{unreadable}");
         }
     }
-    String::from_utf8_lossy(&out).into_owned()
 }

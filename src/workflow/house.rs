@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::ops::Deref;
-use std::sync::{LazyLock, PoisonError, RwLock};
+use std::sync::{Arc, LazyLock, PoisonError, RwLock};
 
 use crate::fhir::codes::CodeTable;
 use crate::fhir::nhs_number::Checking;
 use crate::fhir::systems::ODS;
+use crate::fhir::terminology::Terminology;
 use crate::pathway::pam::CutOffs;
 use crate::pathway::plan::Plan;
 use crate::pathway::role::RoleMap;
@@ -20,6 +21,8 @@ use super::{Attempts, Result};
 pub struct House {
     pub rules: Rules,
     pub attempts: Attempts,
+    /// What the code systems and value sets at hand say.
+    pub terminology: Arc<Terminology>,
     /// ODS code of the Live Well organisation, '' while it is neither configured nor in the directory.
     organization: RwLock<String>,
 }
@@ -61,7 +64,17 @@ pub struct Webhooks {
 impl House {
     /// The rules, for the Live Well organisation with this ODS code ('' while it is not known).
     pub fn new(rules: Rules, organization: String) -> House {
-        House { rules, attempts: Attempts::default(), organization: RwLock::new(organization) }
+        House {
+            rules,
+            attempts: Attempts::default(),
+            terminology: Arc::default(),
+            organization: RwLock::new(organization),
+        }
+    }
+
+    /// The same, with the code systems and value sets at hand.
+    pub fn knowing(self, terminology: &Arc<Terminology>) -> House {
+        House { terminology: Arc::clone(terminology), ..self }
     }
 
     /// What the practice with this ODS code wants written into its record.
@@ -96,6 +109,11 @@ impl House {
             }
         }
         Ok(())
+    }
+
+    /// The base of the FHIR API.
+    pub fn fhir_base(&self) -> String {
+        format!("{}/fhir", self.rules.base_url)
     }
 
     /// `Type/id` of a reference into this service, relative or absolute; `None` for anything else.

@@ -89,7 +89,7 @@ pub(super) async fn keep(unit: &mut Unit<'_>, resource: Resource, keeping: &Keep
 
 /// The directory is the business of Live Well's own systems, not of its staff: who could change it could give themselves
 /// any role and send what is written back anywhere.
-fn is_directory_work(unit: &Unit<'_>, resource: &Resource) -> bool {
+pub(super) fn is_directory_work(unit: &Unit<'_>, resource: &Resource) -> bool {
     unit.actor.ours && unit.actor.staff.is_none() && load::DIRECTORY.contains(&resource.kind())
 }
 

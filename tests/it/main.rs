@@ -11,6 +11,7 @@ mod changed_anyhow;
 mod clients;
 mod clock;
 mod conditional;
+mod criteria;
 mod database_faults;
 mod deleting;
 mod edge;

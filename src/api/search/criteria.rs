@@ -4,17 +4,16 @@ use super::super::error::Error;
 use super::super::state::Call;
 use super::request::{Request, refuse};
 use crate::auth::scope::Interaction;
-use crate::fhir::search::{Context, Criterion, Refused, in_compartment, own_task_parameters, params, read as read_one};
+use crate::fhir::search::{
+    Context, Criterion, Refused, in_compartment, own_task_parameters, params, read as read_one, types_asked,
+};
 use crate::store::At;
 
 /// The conditions of a search, and the parameters that were passed over.
 pub(super) fn read(call: &Call, kind: &str, request: &Request) -> Result<(Vec<Criterion>, Vec<String>), Error> {
     let base = call.doors.fhir_base();
-    let listed = |canonical: &str| {
-        let members = call.doors.profiles.known.terminology().expand(canonical).ok()?;
-        Some(members.into_iter().map(|member| (member.system, member.code)).collect())
-    };
-    let context = Context { base: &base, now: At::from(call.now).0, value_set: &listed };
+    let listed = |canonical: &str| call.doors.house.terminology.codes(canonical);
+    let context = Context { base: &base, now: At::from(call.now).0, value_set: &listed, queue: true };
     let mut criteria = Vec::new();
     let mut ignored = Vec::new();
     for (name, value) in &request.filters {
@@ -29,22 +28,11 @@ pub(super) fn read(call: &Call, kind: &str, request: &Request) -> Result<(Vec<Cr
         let inside = in_compartment(&context, kind, patient);
         criteria.push(inside.ok_or_else(|| refuse(kind, "", "This type is never in the compartment of a Patient."))?);
     }
-    for criterion in &criteria {
-        may_ask(call, criterion)?;
+    // What is asked of another type is told by the answer, so the token has to allow searching that type too.
+    for kind in types_asked(&criteria) {
+        call.may(kind, Interaction::Search)?;
     }
     Ok((criteria, ignored))
-}
-
-/// What is asked of another type is told by the answer, so the token has to allow searching that type too.
-fn may_ask(call: &Call, criterion: &Criterion) -> Result<(), Error> {
-    match criterion {
-        Criterion::Chain { kind, criteria, .. } | Criterion::Has { kind, criteria, .. } => {
-            call.may(kind, Interaction::Search)?;
-            criteria.iter().try_for_each(|inner| may_ask(call, inner))
-        }
-        Criterion::Any(any) => any.iter().try_for_each(|inner| may_ask(call, inner)),
-        _ => Ok(()),
-    }
 }
 
 /// The names by which a type is searched.

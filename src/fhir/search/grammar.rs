@@ -1,5 +1,8 @@
 //! From a search parameter as it was sent to what it asks (<https://hl7.org/fhir/R4/search.html>).
 
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+
 use super::compare;
 use super::criterion::{Column, Criterion, Link, Pair, Persons, QueueTest, Second, Table};
 use super::parameters::{Compares, Param, param, patient_compartment};
@@ -19,6 +22,8 @@ pub struct Context<'a> {
     pub now: i64,
     /// The (system, code) pairs of a value set of ours.
     pub value_set: &'a ValueSets<'a>,
+    /// Tasks are those of the queue, which has columns of its own; else any, as they stand.
+    pub queue: bool,
 }
 
 /// Lists the (system, code) pairs of a value set by its canonical, where it is ours and can be listed.
@@ -79,20 +84,31 @@ fn parameter(context: &Context<'_>, kind: &str, name: &str, value: &str, depth: 
     match (code, modifier) {
         ("_id", None) => return Ok(Criterion::Ids(alternatives(value).into_iter().map(unescaped).collect())),
         ("_lastUpdated", None) => return last_updated(context, value),
-        ("modified", None) if kind == "Task" => return last_updated(context, value),
+        ("modified", None) if kind == "Task" && context.queue => return last_updated(context, value),
         _ => {}
     }
-    if kind == "Task"
-        && let Some(criterion) = of_queue(context, code, modifier, value)?
-    {
-        return Ok(criterion);
-    }
+    let value = match kind {
+        "Task" if context.queue => match of_queue(context, code, modifier, value)? {
+            Some(criterion) => return Ok(criterion),
+            None => Cow::Borrowed(value),
+        },
+        "Task" if modifier != Some("missing") => typed(code, value),
+        _ => Cow::Borrowed(value),
+    };
+    let value = value.as_ref();
     let param = known(kind, code)?;
     if modifier == Some("missing") {
         let missing = flag(value)?;
         return Ok(Criterion::Missing { link: missing_link(param), table: table(param), missing });
     }
     values::criterion(context, param, modifier, value).map_err(Refused::from)
+}
+
+/// Ids alone, where of any type that a reference of a Task may lead to one is usual.
+fn typed<'a>(code: &str, value: &'a str) -> Cow<'a, str> {
+    let Some(target) = queue::column(code).and_then(queue::target) else { return Cow::Borrowed(value) };
+    let with_type = |one: &str| if one.contains(['/', ':']) { one.to_owned() } else { format!("{target}/{one}") };
+    Cow::Owned(alternatives(value).into_iter().map(with_type).collect::<Vec<_>>().join(","))
 }
 
 /// The parameter, also by the name that Task has for whom it is about.
@@ -333,6 +349,22 @@ pub(super) fn composite(context: &Context<'_>, param: &Param, value: &str) -> Re
         }
     }
     Ok(pairs)
+}
+
+/// The other types that a search asks something of.
+pub fn types_asked(criteria: &[Criterion]) -> BTreeSet<&str> {
+    let mut types = BTreeSet::new();
+    for criterion in criteria {
+        match criterion {
+            Criterion::Chain { kind, criteria, .. } | Criterion::Has { kind, criteria, .. } => {
+                types.insert(kind.as_str());
+                types.extend(types_asked(criteria));
+            }
+            Criterion::Any(any) => types.extend(types_asked(any)),
+            _ => {}
+        }
+    }
+    types
 }
 
 impl Persons {

@@ -1,10 +1,12 @@
 //! Search: the parameters of R4 as data, what they find in a resource, and what a search asks.
 //!
 //! [`rows()`] is the index of a resource, [`read`] the grammar, [`Criterion`] what both meet in: the store compiles it to
-//! SQL over the index, [`matches()`] holds a resource against it without a database.
+//! SQL over the index, [`matches()`] holds a resource against it without a database; a [`Filter`] is a search that can
+//! always be told so.
 
 mod compare;
 mod criterion;
+mod filter;
 mod grammar;
 mod held;
 mod parameters;
@@ -17,13 +19,14 @@ mod values;
 mod words;
 
 pub use criterion::{Column, Criterion, Link, Pair, Persons, QueueTest, Second, Span, Table, Unit, Word};
-pub use grammar::{Context, Refused, ValueSets, in_compartment, read};
+pub use filter::{Filter, referred};
+pub use grammar::{Context, Refused, ValueSets, in_compartment, read, types_asked};
 pub use held::matches;
 pub use parameters::{Absent, Compares, Param, absent, param, params};
 pub use queue::{own as own_task_parameters, target as column_target};
 pub use rows::{IndexRow, Range, Real, rows};
 pub use shape::{Include, SortKey, Sorted, include, include_targets, included, references, sort, sort_value};
-pub use words::alternatives;
+pub use words::{alternatives, too_much};
 
 /// Which index rows a resource has: raised when [`rows()`] finds more or other ones than before, so that the rows of what
 /// was stored earlier are written anew.

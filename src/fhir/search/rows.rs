@@ -57,9 +57,18 @@ pub(super) const HIGHEST: Real = Real(f64::MAX);
 /// The index rows of a resource, each once. Where it is known whom it is about, references to a Patient that say so
 /// need none.
 pub fn rows(resource: &Resource, about_person: bool) -> Vec<IndexRow> {
+    found(resource, about_person, |param| !beside_the_index(resource.kind(), param))
+}
+
+/// All that its search parameters find in a resource, also what the store has in columns.
+pub(super) fn all_rows(resource: &Resource) -> Vec<IndexRow> {
+    found(resource, false, |_| true)
+}
+
+fn found(resource: &Resource, about_person: bool, wanted: impl Fn(&Param) -> bool) -> Vec<IndexRow> {
     let mut rows = Vec::new();
     let whole = resource.value();
-    for param in params(resource.kind()).filter(|p| p.stands_alone() && !beside_the_index(resource.kind(), p)) {
+    for param in params(resource.kind()).filter(|p| p.stands_alone() && wanted(p)) {
         if param.compares == Compares::Composite {
             pairs(param, whole, &mut rows);
             continue;

@@ -6,7 +6,7 @@ use super::*;
 use crate::fhir::Resource;
 
 const NONE: Context<'static> =
-    Context { base: "http://127.0.0.1/fhir", now: 1_772_442_000_000_000, value_set: &|_| None };
+    Context { base: "http://127.0.0.1/fhir", now: 1_772_442_000_000_000, value_set: &|_| None, queue: true };
 
 #[test]
 fn what_is_not_offered_is_listed_and_little() {
@@ -80,7 +80,7 @@ fn a_blood_pressure_is_found_by_each_kind_of_parameter() {
         ("code,status", "x", false),
     ] {
         match read(&NONE, "Observation", name, value) {
-            Ok(criterion) => assert_eq!(matches(&observation, &[criterion]), Some(is), "{name}={value}"),
+            Ok(criterion) => assert_eq!(matches(&observation, None, &[criterion]), Some(is), "{name}={value}"),
             Err(_) => assert!(!is, "{name}={value}"),
         }
     }

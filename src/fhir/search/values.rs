@@ -173,7 +173,7 @@ fn versions_of(param: &Param, canonical: &str) -> Option<Word> {
 
 /// `Type/id` of a reference into this service, relative or absolute; `None` for anything else.
 pub(super) fn local<'a>(base: &str, reference: &'a str) -> Option<(&'a str, &'a str)> {
-    let relative = match reference.strip_prefix(base) {
+    let relative = match reference.strip_prefix(base).filter(|_| !base.is_empty()) {
         Some(rest) => rest.strip_prefix('/')?,
         None => reference,
     };

@@ -24,6 +24,24 @@ pub fn alternatives(value: &str) -> Vec<&str> {
     all
 }
 
+/// Parameters that restrict one search, and values in all of them together. Each value becomes a condition of one
+/// statement, and databases bound how deep those nest (SQLite: 1,000, which some 490 alternatives reach).
+const PARAMETERS: usize = 50;
+const VALUES: usize = 200;
+
+/// Why a search is too much, where it is.
+pub fn too_much<'a>(filters: impl IntoIterator<Item = &'a (String, String)>) -> Option<String> {
+    let (mut parameters, mut values) = (0, 0);
+    for (_, value) in filters {
+        parameters += 1;
+        values += alternatives(value).len();
+    }
+    if parameters > PARAMETERS {
+        return Some(format!("A search takes at most {PARAMETERS} parameters. Search for less at once."));
+    }
+    (values > VALUES).then(|| format!("A search takes at most {VALUES} values in all. Search for less at once."))
+}
+
 /// The text that an escaped one means.
 pub(super) fn unescaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());

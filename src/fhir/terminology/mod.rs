@@ -126,6 +126,12 @@ impl Terminology {
         }
     }
 
+    /// The system and code of every code of a value set, for a search by `:in`; `None` where it cannot be listed whole.
+    pub fn codes(&self, canonical: &str) -> Option<Vec<(String, String)>> {
+        let members = self.expand(canonical).ok()?;
+        Some(members.into_iter().map(|member| (member.system, member.code)).collect())
+    }
+
     /// Every code of a value set that is given whole, in the order of its definition.
     ///
     /// # Errors

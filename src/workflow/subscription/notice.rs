@@ -2,7 +2,7 @@
 //! or none of the three is.
 
 use crate::fhir::Resource;
-use crate::fhir::filter::Filter;
+use crate::fhir::search::Filter;
 use crate::pathway::topic::Change;
 use crate::store::{At, EventRow, StoreError, SubscriptionRow};
 
@@ -49,7 +49,7 @@ pub(in super::super) async fn notice(unit: &mut Unit<'_>, touched: &[Touched]) -
     let noticed = noticed.collect::<std::result::Result<Vec<_>, _>>()?;
     let now = At::from(unit.now);
     for row in listening.iter().filter(|row| row.ends_at > now) {
-        let hears = Hears::of(unit.house, row);
+        let hears = Hears::of(unit.house, row, now);
         let wanted: Vec<&Noticed<'_>> = noticed.iter().filter(|n| hears.of_change(&n.change())).collect();
         if !wanted.is_empty() {
             tell(unit, row, &wanted).await?;
@@ -111,10 +111,12 @@ struct Hears<'a> {
 }
 
 impl<'a> Hears<'a> {
-    fn of(house: &'a House, row: &'a SubscriptionRow) -> Hears<'a> {
+    fn of(house: &'a House, row: &'a SubscriptionRow, now: At) -> Hears<'a> {
         let filters: Vec<String> = serde_json::from_str(&row.filters).unwrap_or_default();
         // They were read when they came; one that this release does not understand must not widen what is told.
-        let read = filters.iter().map(|text| Filter::parse(text)).collect::<std::result::Result<Vec<_>, _>>();
+        let base = house.fhir_base();
+        let read = filters.iter().map(|text| Filter::parse(text, &base, now.0));
+        let read = read.collect::<std::result::Result<Vec<_>, _>>();
         Hears { house, topic: if read.is_ok() { &row.topic } else { "unreadable" }, filters: read.unwrap_or_default() }
     }
 

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
-use crate::fhir::filter::Filter;
+use crate::fhir::search::Filter;
 use crate::fhir::when::start_of;
 use crate::fhir::{IssueCode, Resource, path};
 use crate::pathway::notification::{BACKPORT, Content};
@@ -96,7 +96,7 @@ fn hears(house: &House, resource: &Resource, at: &str) -> Result<(String, Vec<St
                 format!("A filter has at most {LONGEST} characters."),
             ));
         }
-        Filter::parse(text).map_err(|why| refused(IssueCode::NotSupported, place.clone(), why))
+        Filter::parse(text, &house.fhir_base(), 0).map_err(|why| refused(IssueCode::NotSupported, place.clone(), why))
     };
     let Some(topic) = house.topics.iter().find(|topic| topic.url == criteria) else {
         if criteria.contains("://") {

@@ -8,6 +8,7 @@ mod slicing;
 mod tree;
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
@@ -24,7 +25,7 @@ use tree::{Node, without_version};
 #[derive(Default)]
 pub struct Profiles {
     profiles: HashMap<String, Profile>,
-    terminology: Terminology,
+    terminology: Arc<Terminology>,
 }
 
 /// One profile or extension.
@@ -53,14 +54,14 @@ impl Profiles {
         let read = definitions.filter_map(|definition| Profile::read(definition.value()));
         let mut profiles = Profiles {
             profiles: read.map(|profile| (profile.canonical.clone(), profile)).collect(),
-            terminology: Terminology::from_resources(resources.iter().map(Resource::value)),
+            terminology: Arc::new(Terminology::from_resources(resources.iter().map(Resource::value))),
         };
         profiles.resolve_slices();
         profiles
     }
 
     /// What the code systems and value sets among the definitions say.
-    pub fn terminology(&self) -> &Terminology {
+    pub fn terminology(&self) -> &Arc<Terminology> {
         &self.terminology
     }
 
