@@ -1,6 +1,7 @@
 //! Request headers that make a request conditional or shape its answer.
 
 use super::error::Error;
+use super::format::SHAPING;
 use super::state::Call;
 use crate::fhir::etag::Tags;
 use crate::fhir::{Invalid, Issue, IssueCode};
@@ -80,9 +81,6 @@ pub(super) fn tags(name: &str, text: &str) -> Result<Tags, Error> {
         Invalid::malformed(Issue::general(IssueCode::Invalid, text)).into()
     })
 }
-
-/// Parameters that shape an answer and are no criteria.
-const SHAPING: [&str; 4] = ["_format", "_pretty", "_summary", "_elements"];
 
 /// The criteria in the query of a conditional request, as a query.
 pub(super) fn criteria(call: &Call, kind: &str) -> Result<String, Error> {

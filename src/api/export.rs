@@ -16,7 +16,7 @@ use super::error::Error;
 use super::state::{Call, State};
 use crate::auth::scope::Interaction;
 use crate::fhir::when::start_of;
-use crate::fhir::{Invalid, Issue, IssueCode};
+use crate::fhir::{Invalid, Issue, IssueCode, check};
 use crate::workflow::export::{self, Level, Progress, Wanted};
 use crate::workflow::{self, retrying};
 
@@ -52,7 +52,8 @@ async fn begin(doors: &State, call: &Call, level: Level, path: &str) -> Result<R
     let query = serde_urlencoded::to_string(&call.query).unwrap_or_default();
     let mark = if query.is_empty() { "" } else { "?" };
     let request = format!("{}/{path}{mark}{query}", doors.fhir_base());
-    let wanted = Wanted { level, types: types_of(call)?, since: since(call)?, request };
+    let (types, filters) = (types_of(call)?, filters(call));
+    let wanted = Wanted { level, types, filters, since: since(call)?, request };
     let (store, house, actor) = (&doors.store, &doors.house, &call.actor);
     let id = retrying(|| export::begin(store, house, actor, call.now, &call.request_id, &wanted)).await?;
     let mut response = StatusCode::ACCEPTED.into_response();
@@ -68,12 +69,12 @@ fn types_of(call: &Call) -> Result<Vec<String>, Error> {
     for (name, value) in &call.query {
         match name.as_str() {
             "_type" => wanted.extend(value.split(',').filter(|t| !t.is_empty()).map(str::to_owned)),
-            "_since" | "_format" | "_pretty" => {}
+            "_since" | "_typeFilter" | "_format" | "_pretty" => {}
             "_outputFormat" if matches!(value.as_str(), NDJSON | "application/ndjson" | "ndjson") => {}
             "_outputFormat" => return Err(refused(name, format!("Files are {NDJSON} here."))),
             _ if lenient(call) => {}
             _ => {
-                let text = "Export takes _type, _since and _outputFormat here. Send Prefer: handling=lenient to pass over \
+                let text = "Export takes _type, _typeFilter, _since and _outputFormat here. Send Prefer: handling=lenient to pass over \
                             others.";
                 return Err(refused(name, text.to_owned()));
             }
@@ -96,6 +97,21 @@ fn types_of(call: &Call) -> Result<Vec<String>, Error> {
     wanted.sort();
     wanted.dedup();
     Ok(wanted)
+}
+
+/// The searches of `_typeFilter`, parted by commas: one that a new search does not follow is in a value.
+fn filters(call: &Call) -> Vec<String> {
+    let mut filters: Vec<String> = Vec::new();
+    for (_, value) in call.query.iter().filter(|(name, _)| name == "_typeFilter") {
+        for (at, part) in value.split(',').enumerate() {
+            let begins = part.split_once('?').is_some_and(|(kind, _)| check::is_resource_type(kind));
+            match filters.last_mut().filter(|_| at > 0 && !begins) {
+                Some(last) => last.extend([",", part]),
+                None => filters.push(part.to_owned()),
+            }
+        }
+    }
+    filters
 }
 
 fn since(call: &Call) -> Result<Option<chrono::DateTime<chrono::Utc>>, Error> {
@@ -130,7 +146,7 @@ pub(super) async fn status(
             Ok(response)
         }
         Progress::Done(manifest) => {
-            let file = |kind: &str| format!("{}/$export-file/{id}/{kind}.ndjson", doors.fhir_base());
+            let file = |name: &str| format!("{}/$export-file/{id}/{name}.ndjson", doors.fhir_base());
             let said = export::manifest(&manifest, file);
             let mut response = ([(header::CONTENT_TYPE, "application/json")], said.to_string()).into_response();
             let expires = manifest.expires_at.format("%a, %d %b %Y %H:%M:%S GMT").to_string();
@@ -157,9 +173,11 @@ pub(super) async fn file(
     Path((id, file)): Path<(String, String)>,
     call: Call,
 ) -> Result<Response, Error> {
-    let kind = file.strip_suffix(".ndjson").ok_or(workflow::Error::NotFound)?;
+    let name = file.strip_suffix(".ndjson").ok_or(workflow::Error::NotFound)?;
+    let kind = name.strip_suffix(export::DELETED).unwrap_or(name);
     call.may(kind, Interaction::Read)?;
-    let mut parts = export::open(&doors.store, &call.actor, call.now, &call.request_id, &id, kind).await?;
+    let (store, house, actor) = (&doors.store, &doors.house, &call.actor);
+    let mut parts = export::open(store, house, actor, call.now, &call.request_id, (&id, name)).await?;
     let (send, receive) = mpsc::channel(1);
     tokio::spawn(async move {
         loop {

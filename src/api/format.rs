@@ -5,7 +5,7 @@ use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::Response;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::error::Error;
 use super::state::{Call, Doors};
@@ -20,7 +20,12 @@ pub(super) struct Format {
     pub pretty: bool,
     /// How much of what is read.
     pub view: View,
+    /// The parameters that say so, as a query: links to more of an answer go on with them.
+    pub shape: String,
 }
+
+/// Parameters that shape an answer and restrict nothing.
+pub(super) const SHAPING: [&str; 4] = ["_format", "_pretty", "_summary", "_elements"];
 
 const JSON: &str = "application/fhir+json";
 const XML: &str = "application/fhir+xml";
@@ -33,9 +38,11 @@ impl Format {
     pub(super) fn wanted(headers: &HeaderMap, query: &[(String, String)]) -> Result<Format, Error> {
         let of = |name: &str| query.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str());
         let (pretty, view) = (of("_pretty") == Some("true"), View::wanted(query)?);
+        let shape = query.iter().filter(|(name, _)| SHAPING.contains(&name.as_str()));
+        let shape = shape.map(|(name, value)| format!("{name}={}", encoded(value))).collect::<Vec<_>>().join("&");
         if let Some(wanted) = of("_format") {
             return match media(wanted) {
-                Some(xml) => Ok(Format { xml, pretty, view }),
+                Some(xml) => Ok(Format { xml, pretty, view, shape }),
                 None => Err(Error::NotAcceptable),
             };
         }
@@ -50,13 +57,20 @@ impl Format {
         ranges.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
         for (_, _, range) in ranges {
             if matches!(range, "*/*" | "application/*" | "" | "text/html") {
-                return Ok(Format { xml: false, pretty, view });
+                return Ok(Format { xml: false, pretty, view, shape });
             }
             if let Some(xml) = media(range) {
-                return Ok(Format { xml, pretty, view });
+                return Ok(Format { xml, pretty, view, shape });
             }
         }
         Err(Error::NotAcceptable)
+    }
+
+    /// A link to this answer or to more of it, in the shape that was asked for.
+    pub(super) fn link(&self, relation: &str, url: String) -> Value {
+        let mark = if url.contains('?') { '&' } else { '?' };
+        let url = if self.shape.is_empty() { url } else { format!("{url}{mark}{}", self.shape) };
+        json!({ "relation": relation, "url": url })
     }
 
     /// An answer whose body is this resource.
@@ -87,6 +101,20 @@ impl Format {
             Err(_) => plain(status, JSON, body.into_bytes()),
         }
     }
+}
+
+/// A text as it stands in a query.
+pub(super) fn encoded(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b':' | b',' | b'/' => {
+                out.push(char::from(byte));
+            }
+            _ => out.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    out
 }
 
 fn plain(status: StatusCode, media: &'static str, body: Vec<u8>) -> Response {

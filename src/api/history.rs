@@ -6,6 +6,7 @@ use axum::response::Response;
 use serde_json::{Value, json};
 
 use super::error::Error;
+use super::format::SHAPING;
 use super::resources::disclose;
 use super::state::{Call, State};
 use super::types::served;
@@ -68,11 +69,11 @@ async fn answer(doors: &State, call: &Call, of: HistoryOf, below: &str) -> Resul
         "" => format!("{}/_history", doors.fhir_base()),
         below => format!("{}/{below}/_history", doors.fhir_base()),
     };
-    let mut links = vec![json!({ "relation": "self", "url": format!("{base}?{}", asked.shown()) })];
+    let mut links = vec![call.format.link("self", format!("{base}?{}", asked.shown()))];
     if let Some(last) = rows.last().filter(|_| more)
         && let Some(token) = doors.seal.seal(&call.caller.client_id, &asked.continued(below, &last.key()))
     {
-        links.push(json!({ "relation": "next", "url": format!("{base}?_page={token}") }));
+        links.push(call.format.link("next", format!("{base}?_page={token}")));
     }
     let mut bundle = json!({ "resourceType": "Bundle", "type": "history" });
     // Of one resource all is counted that is shown at once; to count the rest is to read it.
@@ -123,7 +124,7 @@ impl Asked {
                 }
                 "_since" => asked.since(value)?,
                 "_at" => asked.at(value)?,
-                "_format" | "_pretty" | "_summary" | "_elements" => {}
+                name if SHAPING.contains(&name) => {}
                 _ => return Err(refuse(name, "A history takes _since, _at and _count.")),
             }
         }

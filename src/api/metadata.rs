@@ -20,6 +20,9 @@ use crate::workflow::BORN_HERE;
 const INTERACTIONS: [&str; 9] =
     ["create", "read", "vread", "update", "patch", "delete", "history-instance", "history-type", "search-type"];
 
+/// The interactions with all there is.
+const SYSTEM: [&str; 4] = ["transaction", "batch", "history-system", "search-system"];
+
 /// Those of them that write.
 const WRITES: [&str; 4] = ["create", "update", "patch", "delete"];
 
@@ -61,8 +64,9 @@ pub(super) fn statement(doors: &Doors) -> Value {
                 }],
             },
             "resource": resources,
-            "interaction": [{ "code": "transaction" }, { "code": "batch" }, { "code": "history-system" }],
-            "operation": [bulk_export("export")],
+            "interaction": SYSTEM.map(|code| json!({ "code": code })),
+            "searchParam": search_params(""),
+            "operation": on_all(),
         }],
     })
 }
@@ -83,10 +87,10 @@ fn resource(doors: &Doors, kind: &'static str) -> Value {
         "conditionalDelete": if written { "single" } else { "not-supported" },
         "searchParam": search_params(kind),
     });
-    let includes = references(kind).iter().map(|code| format!("{kind}:{code}")).collect();
+    let includes: Vec<String> = references(kind).iter().map(|code| format!("{kind}:{code}")).collect();
     for (name, values) in [("searchInclude", includes), ("searchRevInclude", rev_includes(kind, &doors.types))] {
         if !values.is_empty() {
-            said[name] = json!(values);
+            said[name] = ["*".to_owned()].into_iter().chain(values).collect();
         }
     }
     let profiles = doors.profiles.known.of_type(kind);
@@ -125,19 +129,26 @@ fn bulk_export(id: &str) -> Value {
     json!({
         "name": "export",
         "definition": format!("http://hl7.org/fhir/uv/bulkdata/OperationDefinition/{id}"),
-        "documentation": "By GET, with Prefer: respond-async. Takes _type, _since, _outputFormat.",
+        "documentation": "By GET, with Prefer: respond-async. Takes _type, _typeFilter, _since, _outputFormat.",
     })
+}
+
+fn said(operation: &&operations::Operation) -> Value {
+    json!({
+        "name": operation.name,
+        "definition": operation.definition,
+        "documentation": operation.documentation(),
+    })
+}
+
+/// What is called on all there is.
+fn on_all() -> Vec<Value> {
+    let ours = operations::ALL.iter().filter(|operation| operation.on_system).map(said);
+    ours.chain([bulk_export("export")]).collect()
 }
 
 fn operations(kind: &str) -> Vec<Value> {
     let on = operations::ALL.iter().filter(|operation| operation.is_on(kind));
-    let said = |operation: &&operations::Operation| {
-        json!({
-            "name": operation.name,
-            "definition": operation.definition,
-            "documentation": operation.documentation(),
-        })
-    };
     let export = match kind {
         "Patient" => Some("patient-export"),
         "Group" => Some("group-export"),

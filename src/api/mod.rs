@@ -85,6 +85,9 @@ pub fn router(doors: State) -> Router {
 fn fhir() -> Router<State> {
     Router::new()
         .route("/fhir/metadata", get(metadata::metadata))
+        .route("/fhir", get(search::system::by_url))
+        .route("/fhir/", get(search::system::by_url))
+        .route("/fhir/_search", post(search::system::by_form))
         .route(
             "/fhir/{kind}",
             get(search::by_url)
@@ -107,30 +110,25 @@ fn fhir() -> Router<State> {
         .route("/fhir/{kind}/$validate", post(validate::validate))
         .route("/fhir/{kind}/{id}/$validate", get(validate::validate_one).post(validate::validate_one))
         .route("/fhir/{kind}/{id}/$meta", get(meta::meta).post(meta::meta))
+        .route("/fhir/{kind}/$meta", get(meta::of_type).post(meta::of_type))
+        .route("/fhir/$meta", get(meta::of_all).post(meta::of_all))
+        .route("/fhir/{kind}/{id}/$meta-add", post(meta::add))
+        .route("/fhir/{kind}/{id}/$meta-delete", post(meta::delete))
         .route("/fhir/Patient/{id}/$everything", get(everything::everything).post(everything::everything))
         .route("/fhir/ValueSet/$expand", get(value_sets::expand).post(value_sets::expand))
-        .route("/fhir/ValueSet/{id}/$expand", get(value_sets::expand_one).post(value_sets::expand_one))
+        .route("/fhir/ValueSet/{id}/$expand", get(value_sets::expand).post(value_sets::expand))
         .route("/fhir/ValueSet/$validate-code", get(value_sets::validate_code).post(value_sets::validate_code))
-        .route(
-            "/fhir/ValueSet/{id}/$validate-code",
-            get(value_sets::validate_code_in_one).post(value_sets::validate_code_in_one),
-        )
+        .route("/fhir/ValueSet/{id}/$validate-code", get(value_sets::validate_code).post(value_sets::validate_code))
         .route("/fhir/CodeSystem/$lookup", get(code_systems::lookup).post(code_systems::lookup))
         .route("/fhir/CodeSystem/$validate-code", get(code_systems::validate_code).post(code_systems::validate_code))
         .route(
             "/fhir/CodeSystem/{id}/$validate-code",
-            get(code_systems::validate_code_in_one).post(code_systems::validate_code_in_one),
+            get(code_systems::validate_code).post(code_systems::validate_code),
         )
         .route("/fhir/CodeSystem/$subsumes", get(code_systems::subsumes).post(code_systems::subsumes))
-        .route(
-            "/fhir/CodeSystem/{id}/$subsumes",
-            get(code_systems::subsumes_in_one).post(code_systems::subsumes_in_one),
-        )
+        .route("/fhir/CodeSystem/{id}/$subsumes", get(code_systems::subsumes).post(code_systems::subsumes))
         .route("/fhir/ConceptMap/$translate", get(concept_maps::translate).post(concept_maps::translate))
-        .route(
-            "/fhir/ConceptMap/{id}/$translate",
-            get(concept_maps::translate_by_one).post(concept_maps::translate_by_one),
-        )
+        .route("/fhir/ConceptMap/{id}/$translate", get(concept_maps::translate).post(concept_maps::translate))
         // The queue, and what became of a referral.
         .route("/fhir/Task/$claim-next", post(tasks::claim_next))
         .route("/fhir/Task/{id}/$claim", post(tasks::claim))

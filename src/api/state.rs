@@ -22,9 +22,10 @@ use crate::auth::caller::{Caller, Standing};
 use crate::auth::scope::Interaction;
 use crate::auth::tokens::TokenEndpoint;
 use crate::fhir::codec::Limits;
+use crate::fhir::terminology::Terminology;
 use crate::store::Store;
 use crate::time::Clock;
-use crate::workflow::{Actor, House, Staff};
+use crate::workflow::{Actor, House, Staff, terminology};
 
 /// Shared by all requests.
 pub struct Doors {
@@ -184,6 +185,16 @@ impl Call {
     pub(super) fn may(&self, kind: &str, interaction: Interaction) -> Result<(), Error> {
         self.doors.types.have(kind, interaction)?;
         Ok(self.caller.may(kind, interaction)?)
+    }
+
+    /// The code systems and value sets at hand, with what this caller keeps here of those it asks for (type and canonical).
+    pub(super) async fn terminology(&self, wanted: Vec<(&'static str, String)>) -> Result<Arc<Terminology>, Error> {
+        let house = &self.doors.house;
+        if wanted.iter().all(|(kind, canonical)| house.terminology.has(kind, canonical)) {
+            return Ok(Arc::clone(&house.terminology));
+        }
+        let mut tx = self.doors.store.read().await?;
+        Ok(terminology(&mut tx, house, &self.actor, wanted).await?)
     }
 
     /// The first value of a header, as text.

@@ -7,7 +7,7 @@ use super::{At, Sight, StoreError, Tx};
 macro_rules! columns {
     () => {
         "id, client, request, types, scope, since, taken_at, state, place, after, counted, asked_at, expires_at, lease, \
-         lease_until"
+         lease_until, filters, deleted"
     };
 }
 
@@ -39,12 +39,27 @@ pub struct ExportRow {
     /// Fencing number of the worker that counts.
     pub lease: i64,
     pub lease_until: At,
+    /// JSON list of searches that restrict their types; '' for none.
+    pub filters: String,
+    /// What was deleted of the type that is being counted.
+    pub deleted: i64,
+}
+
+/// A file of an export that is done.
+#[derive(sqlx_macros::FromRow)]
+pub struct ExportFileRow {
+    pub kind: String,
+    pub counted: i64,
+    /// What was deleted since the moment from which on is exported.
+    pub deleted: i64,
 }
 
 /// A part of one type's export, by id.
 pub struct ExportPart {
-    /// The resources as they were.
-    pub bodies: Vec<String>,
+    /// The resources as they were, each with our Patient it is about ('' for none).
+    pub resources: Vec<(String, String)>,
+    /// The ids of those that were deleted by then.
+    pub deleted: Vec<String>,
     /// The id after which it goes on; `None` at the end.
     pub next: Option<String>,
 }
@@ -52,6 +67,7 @@ pub struct ExportPart {
 #[derive(sqlx_macros::FromRow)]
 struct Now {
     id: String,
+    person: String,
     updated_at: At,
     deleted: bool,
     body: String,
@@ -71,8 +87,8 @@ impl Tx {
             self,
             execute,
             "insert into export (id, client, request, types, scope, since, taken_at, state, place, after, counted, \
-             asked_at, expires_at, lease, lease_until) \
-             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
+             asked_at, expires_at, lease, lease_until, filters, deleted) \
+             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)",
             &export.id,
             &export.client,
             &export.request,
@@ -87,7 +103,9 @@ impl Tx {
             export.asked_at,
             export.expires_at,
             export.lease,
-            export.lease_until
+            export.lease_until,
+            &export.filters,
+            export.deleted
         )?;
         for some in people.chunks(400) {
             let mut query = Query::new("insert into export_person (export, person) values ");
@@ -116,12 +134,12 @@ impl Tx {
         Ok(changed == 1)
     }
 
-    /// The files of an export that is done: type and count, those with nothing in them left out.
-    pub async fn export_files(&mut self, id: &str) -> Result<Vec<(String, i64)>, StoreError> {
+    /// The files of an export that is done, those with nothing in them left out.
+    pub async fn export_files(&mut self, id: &str) -> Result<Vec<ExportFileRow>, StoreError> {
         sql!(
             self,
             fetch_all,
-            "select kind, counted from export_file where export = $1 and counted > 0 order by kind",
+            "select kind, counted, deleted from export_file where export = $1 and counted + deleted > 0 order by kind",
             id
         )
     }
@@ -143,30 +161,32 @@ impl Tx {
         )
     }
 
-    /// Writes down how far counting is, and the count of a type that is done. False when the export was cancelled or
+    /// Writes down how far counting is, and what was counted of a type that is done. False when the export was cancelled or
     /// another has its lease.
-    pub async fn advance_export(&mut self, row: &ExportRow, done: Option<(&str, i64)>) -> Result<bool, StoreError> {
+    pub async fn advance_export(&mut self, row: &ExportRow, done: Option<ExportFileRow>) -> Result<bool, StoreError> {
         let changed = sql!(
             self,
             execute,
-            "update export set state = $3, place = $4, after = $5, counted = $6, lease_until = $7 \
-             where id = $1 and lease = $2",
+            "update export set state = $3, place = $4, after = $5, counted = $6, lease_until = $7, \
+             deleted = $8 where id = $1 and lease = $2",
             &row.id,
             row.lease,
             &row.state,
             row.place,
             &row.after,
             row.counted,
-            row.lease_until
+            row.lease_until,
+            row.deleted
         )?;
-        if let Some((kind, counted)) = done.filter(|_| changed == 1) {
+        if let Some(file) = done.filter(|_| changed == 1) {
             sql!(
                 self,
                 execute,
-                "insert into export_file (export, kind, counted) values ($1, $2, $3)",
+                "insert into export_file (export, kind, counted, deleted) values ($1, $2, $3, $4)",
                 &row.id,
-                kind,
-                counted
+                &file.kind,
+                file.counted,
+                file.deleted
             )?;
         }
         Ok(changed == 1)
@@ -190,7 +210,8 @@ impl Tx {
         sight: &Sight,
         limit: i64,
     ) -> Result<ExportPart, StoreError> {
-        let mut query = Query::new("select r.id, r.updated_at, r.deleted, r.body from resource r where r.kind = ");
+        let mut query =
+            Query::new("select r.id, r.person, r.updated_at, r.deleted, r.body from resource r where r.kind = ");
         query.bind(kind).push(" and r.id > ").bind(after).push(" and r.updated_at >= ").bind(of.since);
         match of.scope.as_str() {
             "all" => {}
@@ -207,18 +228,19 @@ impl Tx {
         let rows: Vec<Now> = self.rows(query).await?;
         let full = i64::try_from(rows.len()).unwrap_or(0) == limit;
         let next = rows.last().map(|row| row.id.clone()).filter(|_| full);
-        let mut bodies = Vec::with_capacity(rows.len());
+        let mut part = ExportPart { resources: Vec::with_capacity(rows.len()), deleted: Vec::new(), next };
         for row in rows {
-            if row.updated_at <= of.taken_at {
-                bodies.extend((!row.deleted).then_some(row.body));
-            } else if let Some(then) = self.then(kind, &row.id, of.taken_at).await?
-                && !then.deleted
-                && then.updated_at >= of.since
-            {
-                bodies.push(then.body);
+            let then = match row.updated_at <= of.taken_at {
+                true => Some(Then { updated_at: row.updated_at, deleted: row.deleted, body: row.body }),
+                false => self.then(kind, &row.id, of.taken_at).await?.filter(|then| then.updated_at >= of.since),
+            };
+            match then {
+                Some(then) if then.deleted => part.deleted.push(row.id),
+                Some(then) => part.resources.push((row.person, then.body)),
+                None => {}
             }
         }
-        Ok(ExportPart { bodies, next })
+        Ok(part)
     }
 
     /// A resource that was changed since, as it was.

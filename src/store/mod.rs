@@ -58,7 +58,7 @@ pub use destinations::DestinationRow;
 pub use directory::Practice;
 pub use error::StoreError;
 pub use everything::Wanted;
-pub use exports::{ExportPart, ExportRow};
+pub use exports::{ExportFileRow, ExportPart, ExportRow};
 pub use filter::Sight;
 pub use history::{HistoryKey, HistoryOf, HistoryPage, HistoryRow};
 pub use keys::ServiceKeyRow;

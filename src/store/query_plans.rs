@@ -204,6 +204,11 @@ async fn each_kind_of_search_is_led_by_an_index() {
             tx.count(kind, &criteria, sight).await.unwrap();
             tx.search(kind, &criteria, sight, &[], &Page::first(20)).await.unwrap();
             found.extend(costly_steps(tx).await.into_iter().map(|step| format!("{kind}?{name}: {step}")));
+            // Of what criteria find, the organisation's own is sorted to the front.
+            let mut tx = store.write().await.unwrap();
+            tx.nearest(kind, &criteria, sight, ("TESTA1", false), &["a"]).await.unwrap();
+            let steps = costly_steps(tx).await.into_iter().filter(|step| !step.starts_with("USE TEMP B-TREE"));
+            found.extend(steps.map(|step| format!("{kind}?{name} as criteria: {step}")));
         }
     }
     let order = sort("Observation", "-date,code").unwrap();

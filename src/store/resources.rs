@@ -145,6 +145,21 @@ impl Tx {
         Ok(new.iter().map(|r| self.senders.get(&r.referral).unwrap_or(&r.sender).clone()).collect())
     }
 
+    /// Puts another text in the place of what `stored` is, in the same version. False when it is no longer that.
+    pub async fn amend_resource(&mut self, stored: &Stored, body: &str) -> Result<bool, StoreError> {
+        let changed = sql!(
+            self,
+            execute,
+            "update resource set body = $5 where kind = $1 and id = $2 and version = $3 and body = $4",
+            &stored.kind,
+            &stored.id,
+            stored.version,
+            &stored.body,
+            body
+        )?;
+        Ok(changed == 1)
+    }
+
     /// Replaces version `new.version - 1`, which is kept as history. False when that is no longer the current one. Where
     /// the index was behind with it, it stays so: what else is in the index of it is not known.
     pub async fn replace_resource(&mut self, new: &Stored) -> Result<bool, StoreError> {

@@ -136,6 +136,24 @@ impl Tx {
         Ok(counted.first().map_or(0, |c| c.0))
     }
 
+    /// The different profiles, tags and labels of what the caller may see of these kinds, at most `limit`: search parameter,
+    /// value and system of each.
+    pub async fn labels(
+        &mut self,
+        kinds: &[&str],
+        sight: &Sight,
+        limit: i64,
+    ) -> Result<Vec<(String, String, String)>, StoreError> {
+        let mut query = Query::new(
+            "select distinct l.param, l.value, l.system from lookup l join resource r on r.id = l.id and r.kind = l.kind \
+             where l.param in ('_profile', '_security', '_tag') and not r.deleted and l.kind in ",
+        );
+        list(&mut query, kinds);
+        sight.restrict(&mut query);
+        query.push(" order by l.param, l.system, l.value limit ").bind(limit);
+        self.rows(query).await
+    }
+
     /// Our Patients whose Patient (ours or a sender's) carries this identifier.
     pub async fn persons_by_identifier(
         &mut self,

@@ -18,7 +18,7 @@ pub(super) async fn export(worker: Arc<Worker>, stop: CancellationToken) {
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
-            worked = workflow::export::work(&worker.store, &now) => match worked {
+            worked = workflow::export::work(&worker.store, &worker.house, &now) => match worked {
                 Ok(true) => continue,
                 Ok(false) => {}
                 Err(error) => tracing::warn!(error = %error, "an export could not be counted on; it will be taken up again"),

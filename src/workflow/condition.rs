@@ -8,6 +8,7 @@ use crate::fhir::search::{self, Context, Criterion, Refused, Word};
 use crate::fhir::{IssueCode, Resource};
 use crate::store::{At, Hold, StoreError, Stored};
 
+use super::definitions::terminology;
 use super::{Error, Result, Unit};
 
 /// Refuses a change whose `If-Match` does not name the current version.
@@ -33,14 +34,15 @@ impl Criteria {
     /// Reads the query of a conditional request. `expression` is where it stands.
     ///
     /// Nothing is passed over, whatever handling is preferred: with a condition less, something else would be meant.
-    pub(super) fn read(unit: &Unit<'_>, kind: &str, text: &str, expression: &str) -> Result<Criteria> {
+    pub(super) async fn read(unit: &mut Unit<'_>, kind: &str, text: &str, expression: &str) -> Result<Criteria> {
         let refused = |code: IssueCode, text: String| Error::rule(code, expression, text);
         let pairs = pairs(text).map_err(|why| refused(IssueCode::Invalid, why.to_owned()))?;
         if let Some(why) = search::too_much(&pairs) {
             return Err(refused(IssueCode::TooCostly, why));
         }
         let base = unit.house.fhir_base();
-        let listed = |canonical: &str| unit.house.terminology.codes(canonical);
+        let terminology = terminology(&mut unit.tx, unit.house, unit.actor, search::value_sets(&pairs)).await?;
+        let listed = |canonical: &str| terminology.codes(canonical);
         let context = Context { base: &base, now: At::from(unit.now).0, value_set: &listed, queue: true };
         let mut asked = Vec::with_capacity(pairs.len());
         for (name, value) in &pairs {

@@ -6,6 +6,7 @@ mod attempts;
 mod claim;
 mod complete;
 mod condition;
+mod definitions;
 mod deliver;
 mod error;
 pub mod export;
@@ -14,6 +15,7 @@ mod identify;
 mod keep;
 mod links;
 mod load;
+mod meta;
 mod patch;
 mod practices;
 mod record;
@@ -32,6 +34,7 @@ pub use actor::{Actor, Staff};
 pub use attempts::Attempts;
 pub use claim::{Work, claim, claim_next, release};
 pub use complete::{Completion, complete};
+pub use definitions::terminology;
 pub use deliver::{
     Attempted, Dispatch, Heeded, Posting, Prepared, Route, Taken, Terms, Wish, acknowledge, deliveries, destination_of,
     hold, keep_leases, look_after, look_for_routes, nothing_to_send, post, prepare, settle, take,
@@ -40,6 +43,7 @@ pub use error::{Error, Result};
 pub use house::{House, Rules, Webhooks};
 pub use links::conditional;
 pub use load::{DIRECTORY, Loaded, load};
+pub use meta::{Labelling, label};
 pub use patch::Patch;
 pub use practices::{Served, practices};
 pub use retry::retrying;

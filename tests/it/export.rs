@@ -164,11 +164,66 @@ on_each_database! {
         narrow.get(file).header("Authorization", "").await.expect(401);
     }
 
+    async fn of_a_type_only_what_its_filters_find_is_exported(app: TestApp) {
+        let (system, practice) = (app.system().await, app.practice("TESTA1").await);
+        for number in [build::ADA.0, build::ADA.0, build::BERT.0] {
+            practice.post("ServiceRequest", &build::referral_of(number)).await.expect(201);
+        }
+        let task = claim(&app).await;
+        let ada = app.rows(&format!("select id from person where nhs_number = '{}'", build::ADA.0)).await;
+        let ada = ada[0][0].as_str().unwrap();
+        // Two of one type: what either finds. A comma parts values, too.
+        for filters in [
+            "_typeFilter=Task%3Fstatus%3Daccepted,Task%3Fstatus%3Drejected,ServiceRequest%3Fpatient%3DPatient/ADA".to_owned(),
+            "_typeFilter=Task%3Fstatus%3Drejected,accepted&_typeFilter=ServiceRequest%3Fpatient%3DADA%26status%3Dactive".to_owned(),
+        ] {
+            let status = begun(&system, &format!("$export?_type=Task,ServiceRequest,Location&{}", filters.replace("ADA", ada))).await;
+            // As it was then.
+            let all = files(&system, &done(&app, &system, &status).await).await;
+            assert_eq!(all["Task"].iter().map(|t| t["id"].clone()).collect::<Vec<_>>(), [json!(task)], "{filters}");
+            assert_eq!((all["ServiceRequest"].len(), all.contains_key("Location")), (2, true), "{filters}");
+        }
+    }
+
+    async fn what_was_deleted_since_is_told(app: TestApp) {
+        let (system, practice) = (app.system().await, app.practice("TESTA1").await);
+        let mut gone = Vec::new();
+        for name in ["a", "b", "c"] {
+            gone.push(crate::conditional::made(&practice, &crate::conditional::condition(name, "x")).await["id"].as_str().unwrap().to_owned());
+        }
+        let kept = gone.pop().unwrap();
+        practice.send(reqwest::Method::DELETE, format!("Condition/{}", gone[0])).await.expect(204);
+        let manifest = done(&app, &system, &begun(&system, "$export?_type=Condition").await).await;
+        assert!(manifest.get("deleted").is_none(), "{manifest}");
+        assert_eq!(files(&system, &manifest).await["Condition"].len(), 2);
+        let since = manifest["transactionTime"].as_str().unwrap().to_owned();
+        app.clock.advance(Duration::from_secs(3600));
+        practice.send(reqwest::Method::DELETE, format!("Condition/{}", gone[1])).await.expect(204);
+        let status = begun(&system, &format!("$export?_type=Condition,Location&_since={since}")).await;
+        app.clock.advance(Duration::from_secs(1));
+        // Afterwards.
+        practice.send(reqwest::Method::DELETE, format!("Condition/{kept}")).await.expect(204);
+        let manifest = done(&app, &system, &status).await;
+        let told = manifest["deleted"].as_array().unwrap();
+        assert_eq!((told.len(), &told[0]["type"]), (1, &json!("Bundle")), "{manifest}");
+        let file = system.get(told[0]["url"].as_str().unwrap()).await.expect(200);
+        let lines: Vec<Value> = file.text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let requests = lines.iter().flat_map(|bundle| bundle["entry"].as_array().unwrap()).map(|entry| &entry["request"]);
+        let urls: Vec<&str> = requests.filter(|r| r["method"] == "DELETE").filter_map(|r| r["url"].as_str()).collect();
+        // The first was deleted within the five minutes before, which are looked at once more.
+        assert_eq!(urls.iter().copied().collect::<std::collections::BTreeSet<_>>(),
+            gone.iter().map(|id| format!("Condition/{id}")).collect::<Vec<_>>().iter().map(String::as_str).collect());
+        assert!(lines.iter().all(|bundle| bundle["type"] == "transaction"));
+        let narrow = app.client("narrow-system", &app.organization(), "system/Location.r").await;
+        narrow.get(told[0]["url"].as_str().unwrap()).await.expect(403);
+    }
+
     async fn what_is_not_understood_is_refused(app: TestApp) {
         let system = app.system().await;
         system.get("$export").await.expect(400);
         for query in ["_outputFormat=text/csv", "_type=Nothing", "_type=AuditEvent", "_since=yesterday", "_since=2026-01-01",
-            "_typeFilter=Task%3Fstatus%3Drequested", "_elements=id"] {
+            "_typeFilter=Task%3Ffocus:ServiceRequest.status%3Dactive", "_typeFilter=Task%3Fcolour%3Dred", "_typeFilter=Tasks%3Fstatus%3Drequested",
+            "_type=Patient&_typeFilter=Task%3Fstatus%3Drequested", "_elements=id"] {
             asked(&system, &format!("$export?{query}")).await.expect(400);
         }
         let lenient = system.get("$export?_elements=id&_type=Task").header("Prefer", "respond-async, handling=lenient");
@@ -183,6 +238,7 @@ on_each_database! {
             scope: "all".to_owned(), since: At(0), taken_at: app.clock.now().into(), state: "working".to_owned(), place: 0,
             after: String::new(), counted: 7, asked_at: At(0),
             expires_at: (app.clock.now() + chrono::TimeDelta::hours(24)).into(), lease: 1, lease_until: At::NEVER,
+            filters: String::new(), deleted: 0,
         };
         let mut tx = app.store().write().await.unwrap();
         tx.insert_export(&row("slow"), &[]).await.unwrap();

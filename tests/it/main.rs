@@ -5,6 +5,7 @@
 mod database;
 
 mod access;
+mod answers;
 mod broken_on_purpose;
 mod bundles;
 mod changed_anyhow;
@@ -26,8 +27,10 @@ mod identity;
 mod independent_practice;
 mod instances;
 mod journey;
+mod kept_definitions;
 mod keys;
 mod killed;
+mod labels;
 mod layering;
 mod log;
 mod looking_after;

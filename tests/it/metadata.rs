@@ -120,13 +120,20 @@ on_each_database! {
                 answer.expect(expected);
             }
         }
-        assert_eq!(codes(&statement["rest"][0], "interaction"), ["transaction", "batch", "history-system"]);
+        assert_eq!(codes(&statement["rest"][0], "interaction"), ["transaction", "batch", "history-system", "search-system"]);
         for kind in ["transaction", "batch"] {
             let nothing = json!({ "resourceType": "Bundle", "type": kind });
             let answer = caller.post("", &nothing).await.expect(200);
             assert_eq!(answer.body["type"], format!("{kind}-response"));
         }
         caller.get("_history?_count=1").await.expect(200);
+        let named: Vec<&str> = list(&statement["rest"][0], "searchParam").filter_map(|p| p["name"].as_str()).collect();
+        assert!(named.contains(&"_tag") && !named.contains(&"near"), "{named:?}");
+        for name in named {
+            let of = list(&statement["rest"][0], "searchParam").find(|p| p["name"] == name).unwrap();
+            let found = caller.get(format!("/fhir?{name}={}", sample(name, of["type"].as_str().unwrap()))).await.expect(200);
+            assert_eq!(found.body["type"], "searchset", "{name}");
+        }
     }
 
     async fn an_instance_goes_through_all_that_is_named(app: TestApp) {
@@ -193,7 +200,16 @@ on_each_database! {
                         caller.get(format!("{on_nobody}?code=x")).await.expect(404);
                         (caller.get("ConceptMap/job-role/$translate?code=R9807").await, 200)
                     }
-                    ("status" | "deliveries" | "meta" | "everything" | "events", _) => (caller.get(on_nobody).await, 404),
+                    ("meta", _) => {
+                        caller.get(format!("{kind}/$meta")).await.expect(200);
+                        (caller.get(on_nobody).await, 404)
+                    }
+                    ("meta-add" | "meta-delete", _) => {
+                        let meta = json!({ "resourceType": "Parameters", "parameter": [{ "name": "meta", "valueMeta": { "profile": ["urn:x"] } }] });
+                        let written = codes(resource, "interaction").contains(&"update".to_owned());
+                        (caller.post(on_nobody, &meta).await, if written { 404 } else { 405 })
+                    }
+                    ("status" | "deliveries" | "everything" | "events", _) => (caller.get(on_nobody).await, 404),
                     ("new-secret", _) => (caller.send(Method::POST, on_nobody).await, 404),
                     // A coach takes nothing home: it was looked at who asks.
                     ("export", _) => {
@@ -207,7 +223,7 @@ on_each_database! {
             }
         }
         let all = [
-            "claim", "claim-next", "complete", "deliveries", "events", "everything", "expand", "export", "lookup", "meta", "new-secret", "release", "status", "subsumes",
+            "claim", "claim-next", "complete", "deliveries", "events", "everything", "expand", "export", "lookup", "meta", "meta-add", "meta-delete", "new-secret", "release", "status", "subsumes",
             "translate", "validate", "validate-code",
         ];
         assert_eq!(served.iter().map(String::as_str).collect::<Vec<_>>(), all);
@@ -234,7 +250,9 @@ on_each_database! {
         let statement = statement(&caller).await;
         let rest = &statement["rest"][0];
         assert!(statement.get("messaging").is_none(), "{statement}");
-        assert_eq!(list(rest, "operation").map(|o| o["name"].clone()).collect::<Vec<_>>(), ["export"]);
+        assert_eq!(list(rest, "operation").map(|o| o["name"].clone()).collect::<Vec<_>>(), ["meta", "export"]);
+        caller.get("/fhir/$meta").await.expect(200);
+        assert!(!statement.to_string().contains("\"near\""), "places are not found by distance");
         for resource in list(rest, "resource") {
             assert!(!["AuditEvent", "MessageHeader"].contains(&resource["type"].as_str().unwrap()));
         }

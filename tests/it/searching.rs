@@ -114,6 +114,9 @@ on_each_database! {
                 set([&condition, &patient]),
             ),
             ("Condition?code=breath&_revinclude=Observation:focus".to_owned(), set([&observation])),
+            ("Condition?code=breath&_revinclude=*".to_owned(), set([&observation])),
+            (format!("Patient?_id={id}&_revinclude=*"), set([&condition, &observation])),
+            ("Observation?code=steps&_include=*&_revinclude=*".to_owned(), set([&condition, &patient])),
             ("Condition?code=breath&_include=Condition:subject:Group".to_owned(), set([])),
             (
                 format!("Patient?_id={id}&_revinclude=Condition:subject&_revinclude:iterate=Observation:focus"),
@@ -133,12 +136,13 @@ on_each_database! {
             "Condition?subject.family=x&_include=Condition:colour",
             "Condition?code.text=x",
             "Condition?code:above=x",
-            "Condition?_revinclude=*",
             "Condition?_sort=subject",
             "Location?near=51.5%7C-0.1",
         ] {
             practice.get(wrong).await.expect(400);
         }
+        let near = practice.get("Location?near=51.5%7C-0.1").await.expect(400);
+        assert!(near.text.contains("R4 defines it; its value type is not searched"), "{}", near.text);
     }
 
     async fn nothing_of_another_practice_is_learned_by_any_search(app: TestApp) {
@@ -173,6 +177,7 @@ on_each_database! {
         }
         for search in [
             "Observation?code=steps&_include=*&_include:iterate=*".to_owned(),
+            "Observation?code=steps&_revinclude=*&_revinclude:iterate=*".to_owned(),
             "Observation?code=steps&_include=Observation:focus&_include=Observation:has-member".to_owned(),
             "Observation?code=steps&_revinclude=Observation:has-member&_revinclude=Condition:subject".to_owned(),
         ] {
@@ -237,10 +242,14 @@ on_each_database! {
     async fn more_than_comes_along_with_one_page_is_said_and_not_sent(app: TestApp) {
         let practice = app.practice("TESTA1").await;
         let patient = made(&practice, &build::person(build::ADA)).await;
-        let all = (0..1100).map(|_| (build::urn(), condition(&patient, "many")));
+        let all = (0..1000).map(|_| (build::urn(), condition(&patient, "many")));
         practice.post("", &build::transaction(all)).await.expect(200);
         let id = patient.strip_prefix("Patient/").unwrap();
-        let answer = practice.get(format!("Patient?_id={id}&_revinclude=Condition:subject")).await.expect(200);
+        let search = format!("Patient?_id={id}&_revinclude=Condition:subject");
+        let whole = practice.get(search.as_str()).await.expect(200);
+        assert_eq!((entries(&whole, "include").len(), entries(&whole, "outcome").len()), (1000, 0));
+        made(&practice, &condition(&patient, "one too many")).await;
+        let answer = practice.get(search.as_str()).await.expect(200);
         assert_eq!(entries(&answer, "include").len(), 1000);
         let outcomes: Vec<&Value> =
             answer.body["entry"].as_array().unwrap().iter().filter(|e| e["search"]["mode"] == "outcome").collect();

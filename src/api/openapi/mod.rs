@@ -49,7 +49,10 @@ fn paths(statement: &Value) -> Paths {
         let (path, method) = match code {
             "transaction" | "batch" => ("/fhir", "post"),
             "history-system" => ("/fhir/_history", "get"),
-            "search-system" => ("/fhir", "get"),
+            "search-system" => {
+                add(&mut paths, "/fhir/_search", "post", parts::on_system("search-by-form"));
+                ("/fhir", "get")
+            }
             _ => continue,
         };
         add(&mut paths, path, method, parts::on_system(code));
@@ -128,13 +131,18 @@ fn add_operation(paths: &mut Paths, operation: &Operation, resources: &[&Value])
         [one] => (*one).to_owned(),
         _ => "{type}".to_owned(),
     };
-    for (level, offered) in [("", operation.on_type), ("/{id}", operation.on_instance)] {
+    let places = [
+        (String::new(), operation.on_system),
+        (format!("/{of}"), operation.on_type),
+        (format!("/{of}/{{id}}"), operation.on_instance),
+    ];
+    for (place, offered) in places {
         for method in methods.iter().filter(|_| offered && !types.is_empty()) {
             // Nothing to validate is in a URL.
-            if operation.name == "validate" && level.is_empty() && *method == "get" {
+            if operation.name == "validate" && !place.ends_with("{id}") && *method == "get" {
                 continue;
             }
-            let path = format!("/fhir/{of}{level}/${}", operation.name);
+            let path = format!("/fhir{place}/${}", operation.name);
             add(paths, &path, method, parts::operation(operation, method, &types, &path));
         }
     }

@@ -74,6 +74,19 @@ pub(super) fn on_system(code: &str) -> Value {
         said["summary"] = json!("A transaction, or a batch where the CapabilityStatement says so");
         said["requestBody"] = body("Bundle", true);
     }
+    match code {
+        "search-system" => {
+            let texts = ["_type", "_id", "_lastUpdated", "_tag", "_profile", "_security", "_page"];
+            said["parameters"] =
+                json!(texts.map(|name| in_query(name, "What is searched for", &json!({ "type": "string" }))));
+            said["summary"] = json!("Search of several types");
+        }
+        "search-by-form" => {
+            said["summary"] = json!("Search of several types, keeping what is searched for out of URLs");
+            said["requestBody"] = search_form();
+        }
+        _ => {}
+    }
     of_fhir(said, &[], &[])
 }
 
@@ -91,10 +104,9 @@ pub(super) fn on_type(kind: &str, method: &str, suffix: &str, resource: &Value) 
             json!({ "summary": format!("Search {kind}"), "parameters": criteria, "responses": responses(&[("200", "Bundle")]) })
         }
         ("post", "/_search") => {
-            let form = json!({ "type": "object", "additionalProperties": { "type": "string" } });
             json!({
                 "summary": format!("Search {kind}, keeping what is searched for out of URLs"),
-                "requestBody": { "content": { "application/x-www-form-urlencoded": { "schema": form } } },
+                "requestBody": search_form(),
                 "responses": responses(&[("200", "Bundle")]),
             })
         }
@@ -119,6 +131,11 @@ pub(super) fn on_type(kind: &str, method: &str, suffix: &str, resource: &Value) 
         }),
     };
     of_fhir(tagged("FHIR", said), &[], &[])
+}
+
+fn search_form() -> Value {
+    let form = json!({ "type": "object", "additionalProperties": { "type": "string" } });
+    json!({ "content": { "application/x-www-form-urlencoded": { "schema": form } } })
 }
 
 /// Search of what is in the compartment of a Patient.
@@ -193,8 +210,8 @@ pub(super) fn operation(operation: &Operation, method: &str, types: &[&str], pat
 
 /// A door of bulk export (<https://hl7.org/fhir/uv/bulkdata/export.html>).
 pub(super) fn export(path: &str) -> Value {
-    let texts =
-        ["_type", "_since", "_outputFormat"].map(|name| in_query(name, "Bulk export", &json!({ "type": "string" })));
+    let texts = ["_type", "_typeFilter", "_since", "_outputFormat"]
+        .map(|name| in_query(name, "Bulk export", &json!({ "type": "string" })));
     let begins = path.ends_with("$export");
     let mut parameters: Vec<Value> = if begins { texts.to_vec() } else { Vec::new() };
     if begins {

@@ -1,20 +1,22 @@
 //! `CodeSystem/$lookup`, `CodeSystem/$validate-code` and `CodeSystem/$subsumes`.
 
+use std::sync::Arc;
+
 use axum::body::Bytes;
 use axum::extract::Path;
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde_json::{Value, json};
 
+use super::definitions::{OfId, of_id, with};
 use super::inputs::{Inputs, missing};
 use super::value_sets::{not_found, result, unprocessable, verdict};
-use super::{LOOKUP, SUBSUMES, VALIDATE_IN_CODE_SYSTEM};
+use super::{LOOKUP, Operation, SUBSUMES, VALIDATE_IN_CODE_SYSTEM};
 use crate::api::error::Error;
 use crate::api::state::Call;
 use crate::auth::scope::Interaction;
 use crate::fhir::path;
-use crate::fhir::terminology::{CodeSystem, Concept};
-use crate::workflow;
+use crate::fhir::terminology::{CodeSystem, Concept, Terminology};
 
 /// `CodeSystem/$lookup`.
 pub(in crate::api) async fn lookup(call: Call, body: Bytes) -> Result<Response, Error> {
@@ -27,7 +29,8 @@ pub(in crate::api) async fn lookup(call: Call, body: Bytes) -> Result<Response, 
     };
     let code = code.ok_or_else(|| unprocessable("coding", "A coding needs its system and its code."))?;
     let system = system.ok_or_else(|| missing("system", "the URI of the code system"))?;
-    let system = held(&call, system, inputs.text("version")?)?;
+    let held = Held::by_url(&call, system, inputs.text("version")?).await?;
+    let system = held.system()?;
     let concept = system.concept(code).ok_or_else(|| not_found("The code system has no such code here."))?;
     let wanted = inputs.texts("property")?;
     Ok(call.format.value(StatusCode::OK, &said_of(system, concept, &wanted)))
@@ -70,32 +73,24 @@ fn said_of(system: &CodeSystem, concept: &Concept, wanted: &[&str]) -> Value {
     json!({ "resourceType": "Parameters", "parameter": parameters })
 }
 
-/// `CodeSystem/$validate-code`.
-pub(in crate::api) async fn validate_code(call: Call, body: Bytes) -> Result<Response, Error> {
-    validated(&call, None, &body)
-}
-
-/// `CodeSystem/{id}/$validate-code`.
-pub(in crate::api) async fn validate_code_in_one(
-    Path(id): Path<String>,
+/// `CodeSystem/$validate-code` and `CodeSystem/{id}/$validate-code`.
+pub(in crate::api) async fn validate_code(
+    id: Option<Path<String>>,
     call: Call,
     body: Bytes,
 ) -> Result<Response, Error> {
-    validated(&call, Some(&id), &body)
-}
-
-fn validated(call: &Call, id: Option<&str>, body: &[u8]) -> Result<Response, Error> {
     call.may("CodeSystem", Interaction::Read)?;
-    let inputs = Inputs::read(call, &VALIDATE_IN_CODE_SYSTEM, body)?;
+    let call = &call;
+    let inputs = Inputs::read(call, &VALIDATE_IN_CODE_SYSTEM, &body)?;
     let (coding, concept) = (inputs.value("coding", "Coding")?, inputs.value("codeableConcept", "CodeableConcept")?);
     let codings: Vec<&Value> =
         coding.into_iter().chain(concept.map(|c| path::all(c, "coding")).unwrap_or_default()).collect();
-    let url = match (id, inputs.text("url")?) {
-        (Some(id), _) => Some(canonical(call, id)?),
-        (None, Some(url)) => Some(url),
-        (None, None) => codings.first().and_then(|coding| path::text(coding, "system")),
+    let url = match inputs.text("url")? {
+        Some(url) => Some(url),
+        None => codings.first().and_then(|coding| path::text(coding, "system")),
     };
-    let system = held(call, url.ok_or_else(|| missing("url", "the URI of the code system"))?, inputs.text("version")?)?;
+    let held = Held::read(call, &VALIDATE_IN_CODE_SYSTEM, id, ("url", url), inputs.text("version")?).await?;
+    let system = held.system()?;
     let of_system = codings.iter().find(|c| path::text(c, "system").is_none_or(|s| s == system.url));
     let (code, display) = match (inputs.text("code")?, of_system) {
         (Some(code), None) if codings.is_empty() => (Some(code), inputs.text("display")?),
@@ -117,23 +112,11 @@ fn validated(call: &Call, id: Option<&str>, body: &[u8]) -> Result<Response, Err
     }
 }
 
-/// `CodeSystem/$subsumes`.
-pub(in crate::api) async fn subsumes(call: Call, body: Bytes) -> Result<Response, Error> {
-    subsumption(&call, None, &body)
-}
-
-/// `CodeSystem/{id}/$subsumes`.
-pub(in crate::api) async fn subsumes_in_one(
-    Path(id): Path<String>,
-    call: Call,
-    body: Bytes,
-) -> Result<Response, Error> {
-    subsumption(&call, Some(&id), &body)
-}
-
-fn subsumption(call: &Call, id: Option<&str>, body: &[u8]) -> Result<Response, Error> {
+/// `CodeSystem/$subsumes` and `CodeSystem/{id}/$subsumes`.
+pub(in crate::api) async fn subsumes(id: Option<Path<String>>, call: Call, body: Bytes) -> Result<Response, Error> {
     call.may("CodeSystem", Interaction::Read)?;
-    let inputs = Inputs::read(call, &SUBSUMES, body)?;
+    let call = &call;
+    let inputs = Inputs::read(call, &SUBSUMES, &body)?;
     let coding = |name: &'static str| inputs.value(name, "Coding");
     let (a, b) = (coding("codingA")?, coding("codingB")?);
     let code = |name: &'static str, coding: Option<&'_ Value>| -> Result<String, Error> {
@@ -142,15 +125,12 @@ fn subsumption(call: &Call, id: Option<&str>, body: &[u8]) -> Result<Response, E
     };
     let (code_a, code_b) = (code("codeA", a)?, code("codeB", b)?);
     let systems: Vec<&str> = [a, b].into_iter().flatten().filter_map(|c| path::text(c, "system")).collect();
-    let system = match id {
-        Some(id) => Some(canonical(call, id)?),
-        None => inputs.text("system")?.or(systems.first().copied()),
-    };
-    let system = system.ok_or_else(|| missing("system", "the URI of the code system"))?;
-    if systems.iter().any(|s| *s != system) {
+    let named = inputs.text("system")?.or(systems.first().copied());
+    let held = Held::read(call, &SUBSUMES, id, ("system", named), inputs.text("version")?).await?;
+    let system = held.system()?;
+    if systems.iter().any(|s| *s != system.url) {
         return Err(unprocessable("codingB", "Both codes are of the same code system."));
     }
-    let system = held(call, system, inputs.text("version")?)?;
     let outcome = system.subsumption(&code_a, &code_b).ok_or_else(|| {
         not_found(
             "How these codes lie to each other is not known here: one is not held, or the levels do not say is-a.",
@@ -161,14 +141,42 @@ fn subsumption(call: &Call, id: Option<&str>, body: &[u8]) -> Result<Response, E
     Ok(call.format.value(StatusCode::OK, &said))
 }
 
-fn canonical<'c>(call: &'c Call, id: &str) -> Result<&'c str, Error> {
-    let canonical = call.doors.profiles.known.terminology().canonical("CodeSystem", id);
-    Ok(canonical.ok_or(workflow::Error::NotFound)?)
+/// The code system that an operation is about: its URI (with a version, where one is asked for), and where it is.
+struct Held {
+    canonical: String,
+    terminology: Arc<Terminology>,
 }
 
-/// The code system of this URI and version.
-fn held<'c>(call: &'c Call, url: &str, version: Option<&str>) -> Result<&'c CodeSystem, Error> {
-    let canonical = version.map_or_else(|| url.to_owned(), |version| format!("{url}|{version}"));
-    let system = call.doors.profiles.known.terminology().code_system(&canonical);
-    system.ok_or_else(|| not_found("No code system of this URI and version is held here. Ask a terminology server."))
+impl Held {
+    /// By its id, or by its URI, which is sent as the parameter of this name.
+    async fn read(
+        call: &Call,
+        operation: &Operation,
+        id: Option<Path<String>>,
+        (name, url): (&str, Option<&str>),
+        version: Option<&str>,
+    ) -> Result<Held, Error> {
+        let Some(Path(id)) = id else {
+            return Held::by_url(call, url.ok_or_else(|| missing(name, "the URI of the code system"))?, version).await;
+        };
+        match of_id(call, operation, "CodeSystem", &id).await? {
+            OfId::AtHand(url) => Held::by_url(call, &url, version).await,
+            OfId::Kept(definition) => {
+                let url = path::text(&definition, "url").ok_or_else(|| not_found("This code system has no URI."))?;
+                Ok(Held { canonical: url.to_owned(), terminology: with(call, &definition).await? })
+            }
+        }
+    }
+
+    async fn by_url(call: &Call, url: &str, version: Option<&str>) -> Result<Held, Error> {
+        let canonical = version.map_or_else(|| url.to_owned(), |version| format!("{url}|{version}"));
+        let terminology = call.terminology(vec![("CodeSystem", canonical.clone())]).await?;
+        Ok(Held { canonical, terminology })
+    }
+
+    fn system(&self) -> Result<&CodeSystem, Error> {
+        let system = self.terminology.code_system(&self.canonical);
+        system
+            .ok_or_else(|| not_found("No code system of this URI and version is held here. Ask a terminology server."))
+    }
 }

@@ -16,26 +16,14 @@ use crate::fhir::path;
 use crate::fhir::terminology::{Translation, Wanted};
 use crate::workflow;
 
-/// `ConceptMap/$translate`.
-pub(in crate::api) async fn translate(call: Call, body: Bytes) -> Result<Response, Error> {
-    translated(&call, None, &body)
-}
-
-/// `ConceptMap/{id}/$translate`.
-pub(in crate::api) async fn translate_by_one(
-    Path(id): Path<String>,
-    call: Call,
-    body: Bytes,
-) -> Result<Response, Error> {
-    translated(&call, Some(&id), &body)
-}
-
-fn translated(call: &Call, id: Option<&str>, body: &[u8]) -> Result<Response, Error> {
+/// `ConceptMap/$translate` and `ConceptMap/{id}/$translate`.
+pub(in crate::api) async fn translate(id: Option<Path<String>>, call: Call, body: Bytes) -> Result<Response, Error> {
     call.may("ConceptMap", Interaction::Read)?;
-    let inputs = Inputs::read(call, &TRANSLATE, body)?;
-    let terminology = call.doors.profiles.known.terminology();
-    let map = match id {
-        Some(id) => Some(terminology.canonical("ConceptMap", id).ok_or(workflow::Error::NotFound)?),
+    let call = &call;
+    let inputs = Inputs::read(call, &TRANSLATE, &body)?;
+    let terminology = &call.doors.house.terminology;
+    let map = match &id {
+        Some(Path(id)) => Some(terminology.canonical("ConceptMap", id).ok_or(workflow::Error::NotFound)?),
         None => inputs.text("url")?,
     };
     let (coding, concept) = (inputs.value("coding", "Coding")?, inputs.value("codeableConcept", "CodeableConcept")?);

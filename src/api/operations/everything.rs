@@ -223,12 +223,12 @@ fn answer(
         entries.push(json!({ "resource": outcome, "search": { "mode": "outcome" } }));
     }
     let address = format!("{base}/Patient/{}/$everything", asked.id);
-    let mut links = vec![json!({ "relation": "self", "url": format!("{address}?{}", asked.shown()) })];
+    let mut links = vec![call.format.link("self", format!("{address}?{}", asked.shown()))];
     if let Some((last, _)) = matches.last().filter(|_| more) {
         let next = Asked { after: Some((last.kind.clone(), last.id.clone())), ..asked.clone() };
         let text = serde_json::to_string(&next).unwrap_or_default();
         let token = call.doors.seal.seal(&call.caller.client_id, &text);
-        links.extend(token.map(|token| json!({ "relation": "next", "url": format!("{address}?_page={token}") })));
+        links.extend(token.map(|token| call.format.link("next", format!("{address}?_page={token}"))));
     }
     let mut bundle = json!({ "resourceType": "Bundle", "type": "searchset" });
     if asked.after.is_none() && !more {

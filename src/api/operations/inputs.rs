@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::Operation;
 use crate::api::conditions::lenient;
 use crate::api::error::Error;
-use crate::api::format::read;
+use crate::api::format::{SHAPING, read};
 use crate::api::state::Call;
 use crate::fhir::{Invalid, Issue, IssueCode, path};
 
@@ -29,8 +29,7 @@ impl Inputs {
 
     /// Reads the query alone.
     pub(in crate::api) fn of_query(call: &Call, operation: &Operation) -> Result<Inputs, Error> {
-        let shaping = |name: &str| matches!(name, "_format" | "_pretty");
-        let given = call.query.iter().filter(|(name, _)| !shaping(name));
+        let given = call.query.iter().filter(|(name, _)| !SHAPING.contains(&name.as_str()));
         let parameters = given.map(|(name, value)| json!({ "name": name, "valueString": value })).collect();
         let inputs = Inputs(parameters);
         inputs.known(call, operation)?;

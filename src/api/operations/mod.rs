@@ -4,6 +4,7 @@
 
 pub(super) mod code_systems;
 pub(super) mod concept_maps;
+mod definitions;
 pub(super) mod everything;
 pub(super) mod inputs;
 pub(super) mod meta;
@@ -16,6 +17,8 @@ pub(super) struct Operation {
     pub name: &'static str,
     /// The types it is for; none: every type that is served.
     pub on: &'static [&'static str],
+    /// Called on the whole: `/fhir/$name`.
+    pub on_system: bool,
     /// Called on a type: `/fhir/Type/$name`.
     pub on_type: bool,
     /// Called on one resource: `/fhir/Type/id/$name`.
@@ -41,10 +44,11 @@ impl Operation {
 
     /// Where it is called, how, and with what, in a sentence.
     pub(super) fn documentation(&self) -> String {
-        let place = match (self.on_type, self.on_instance) {
-            (true, true) => "On the type or on one resource",
-            (true, false) => "On the type",
-            (false, _) => "On one resource",
+        let place = match (self.on_system, self.on_type, self.on_instance) {
+            (true, ..) => "On all, on the type or on one resource",
+            (_, true, true) => "On the type or on one resource",
+            (_, true, false) => "On the type",
+            (_, false, _) => "On one resource",
         };
         let methods = if self.changes { "POST" } else { "GET or POST" };
         let takes: Vec<&str> = self.takes.iter().map(|(name, _)| *name).collect();
@@ -54,7 +58,7 @@ impl Operation {
 }
 
 /// Every operation.
-pub(super) const ALL: [&Operation; 18] = [
+pub(super) const ALL: [&Operation; 20] = [
     &CLAIM_NEXT,
     &CLAIM,
     &RELEASE,
@@ -63,6 +67,8 @@ pub(super) const ALL: [&Operation; 18] = [
     &DELIVERIES,
     &VALIDATE,
     &META,
+    &META_ADD,
+    &META_DELETE,
     &EVERYTHING,
     &EXPAND,
     &VALIDATE_IN_VALUE_SET,
@@ -78,6 +84,7 @@ pub(super) const ALL: [&Operation; 18] = [
 pub(super) const CLAIM_NEXT: Operation = Operation {
     name: "claim-next",
     on: &["Task"],
+    on_system: false,
     on_type: true,
     on_instance: false,
     changes: true,
@@ -88,6 +95,7 @@ pub(super) const CLAIM_NEXT: Operation = Operation {
 pub(super) const CLAIM: Operation = Operation {
     name: "claim",
     on: &["Task"],
+    on_system: false,
     on_type: false,
     on_instance: true,
     changes: true,
@@ -108,6 +116,7 @@ pub(super) const COMPLETE: Operation = Operation {
 pub(super) const STATUS: Operation = Operation {
     name: "status",
     on: &["ServiceRequest"],
+    on_system: false,
     on_type: false,
     on_instance: true,
     changes: false,
@@ -125,6 +134,7 @@ pub(super) const DELIVERIES: Operation = Operation {
 pub(super) const VALIDATE: Operation = Operation {
     name: "validate",
     on: &[],
+    on_system: false,
     on_type: true,
     on_instance: true,
     changes: false,
@@ -136,17 +146,37 @@ pub(super) const VALIDATE: Operation = Operation {
 pub(super) const META: Operation = Operation {
     name: "meta",
     on: &[],
-    on_type: false,
+    on_system: true,
+    on_type: true,
     on_instance: true,
     changes: false,
     definition: "http://hl7.org/fhir/OperationDefinition/Resource-meta",
     takes: &[],
 };
 
+/// <https://hl7.org/fhir/R4/resource-operation-meta-add.html>
+pub(super) const META_ADD: Operation = Operation {
+    name: "meta-add",
+    on_system: false,
+    on_type: false,
+    changes: true,
+    definition: "http://hl7.org/fhir/OperationDefinition/Resource-meta-add",
+    takes: &[("meta", "Meta")],
+    ..META
+};
+
+/// <https://hl7.org/fhir/R4/resource-operation-meta-delete.html>
+pub(super) const META_DELETE: Operation = Operation {
+    name: "meta-delete",
+    definition: "http://hl7.org/fhir/OperationDefinition/Resource-meta-delete",
+    ..META_ADD
+};
+
 /// <https://hl7.org/fhir/R4/patient-operation-everything.html>
 pub(super) const EVERYTHING: Operation = Operation {
     name: "everything",
     on: &["Patient"],
+    on_system: false,
     on_type: false,
     on_instance: true,
     changes: false,
@@ -165,6 +195,7 @@ pub(super) const EVERYTHING: Operation = Operation {
 pub(super) const EXPAND: Operation = Operation {
     name: "expand",
     on: &["ValueSet"],
+    on_system: false,
     on_type: true,
     on_instance: true,
     changes: false,
@@ -261,6 +292,7 @@ pub(super) const TRANSLATE: Operation = Operation {
 pub(super) const SUBSCRIPTION_STATUS: Operation = Operation {
     name: "status",
     on: &["Subscription"],
+    on_system: false,
     on_type: true,
     on_instance: true,
     changes: false,
@@ -301,7 +333,12 @@ mod tests {
             assert_eq!(definition.text("code"), Some(of_table.name));
             assert_eq!(definition.all("resource"), of_table.on, "{}", of_table.name);
             let flags = ["system", "type", "instance", "affectsState"].map(|name| said[name] == true);
-            assert_eq!(flags, [false, of_table.on_type, of_table.on_instance, of_table.changes], "{}", of_table.name);
+            assert_eq!(
+                flags,
+                [of_table.on_system, of_table.on_type, of_table.on_instance, of_table.changes],
+                "{}",
+                of_table.name
+            );
             let takes = definition.all("parameter").into_iter().filter(|p| p["use"] == "in");
             let takes: Vec<_> = takes.map(|p| (p["name"].as_str().unwrap(), p["type"].as_str().unwrap())).collect();
             assert_eq!(takes, of_table.takes, "{}", of_table.name);

@@ -1,5 +1,7 @@
 //! `ValueSet/$expand` and `ValueSet/$validate-code`.
 
+use std::sync::Arc;
+
 use axum::body::Bytes;
 use axum::extract::Path;
 use axum::http::StatusCode;
@@ -7,95 +9,104 @@ use axum::response::Response;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use super::definitions::{OfId, of_id, with};
 use super::inputs::{Inputs, missing, place};
-use super::{EXPAND, VALIDATE_IN_VALUE_SET};
+use super::{EXPAND, Operation, VALIDATE_IN_VALUE_SET};
 use crate::api::error::Error;
 use crate::api::state::Call;
 use crate::auth::scope::Interaction;
 use crate::fhir::terminology::{Member, Membership, Terminology, Unlistable};
 use crate::fhir::when::instant;
 use crate::fhir::{Invalid, Issue, IssueCode, path};
-use crate::workflow;
 
 /// Codes in one answer at most; more are had in parts, by `offset` and `count`.
 const MOST: usize = 5_000;
 
-/// `ValueSet/$expand`.
-pub(in crate::api) async fn expand(call: Call, body: Bytes) -> Result<Response, Error> {
-    expanded(&call, None, &body)
+/// `ValueSet/$expand` and `ValueSet/{id}/$expand`.
+pub(in crate::api) async fn expand(id: Option<Path<String>>, call: Call, body: Bytes) -> Result<Response, Error> {
+    call.may("ValueSet", Interaction::Read)?;
+    let inputs = Inputs::read(&call, &EXPAND, &body)?;
+    let meant = Meant::read(&call, &EXPAND, &inputs, id).await?;
+    expanded(&call, &inputs, &meant)
 }
 
-/// `ValueSet/{id}/$expand`.
-pub(in crate::api) async fn expand_one(Path(id): Path<String>, call: Call, body: Bytes) -> Result<Response, Error> {
-    expanded(&call, Some(&id), &body)
-}
-
-/// `ValueSet/$validate-code`.
-pub(in crate::api) async fn validate_code(call: Call, body: Bytes) -> Result<Response, Error> {
-    validated(&call, None, &body)
-}
-
-/// `ValueSet/{id}/$validate-code`.
-pub(in crate::api) async fn validate_code_in_one(
-    Path(id): Path<String>,
+/// `ValueSet/$validate-code` and `ValueSet/{id}/$validate-code`.
+pub(in crate::api) async fn validate_code(
+    id: Option<Path<String>>,
     call: Call,
     body: Bytes,
 ) -> Result<Response, Error> {
-    validated(&call, Some(&id), &body)
+    call.may("ValueSet", Interaction::Read)?;
+    let inputs = Inputs::read(&call, &VALIDATE_IN_VALUE_SET, &body)?;
+    let meant = Meant::read(&call, &VALIDATE_IN_VALUE_SET, &inputs, id).await?;
+    validated(&call, &inputs, &meant)
 }
 
-/// The value set that is meant: by its canonical, or given whole.
-enum Meant {
+/// The value set that is meant, and what it is read with.
+struct Meant {
+    set: Set,
+    terminology: Arc<Terminology>,
+}
+
+/// By its canonical, or whole.
+enum Set {
     Canonical(String),
-    Given(Value),
+    Whole(Value),
 }
 
 impl Meant {
-    fn read(call: &Call, inputs: &Inputs, id: Option<&str>) -> Result<Meant, Error> {
-        let terminology = call.doors.profiles.known.terminology();
-        if let Some(id) = id {
-            let canonical = terminology.canonical("ValueSet", id).ok_or(workflow::Error::NotFound)?;
-            return Ok(Meant::Canonical(canonical.to_owned()));
-        }
-        match (inputs.text("url")?, inputs.resource("valueSet")?) {
-            (Some(url), None) => Ok(Meant::Canonical(match inputs.text("valueSetVersion")? {
+    async fn read(
+        call: &Call,
+        operation: &Operation,
+        inputs: &Inputs,
+        id: Option<Path<String>>,
+    ) -> Result<Meant, Error> {
+        let set = match (id, inputs.text("url")?, inputs.resource("valueSet")?) {
+            (Some(Path(id)), ..) => match of_id(call, operation, "ValueSet", &id).await? {
+                OfId::AtHand(canonical) => Set::Canonical(canonical),
+                OfId::Kept(definition) => Set::Whole(definition),
+            },
+            (None, Some(url), None) => Set::Canonical(match inputs.text("valueSetVersion")? {
                 Some(version) if !url.contains('|') => format!("{url}|{version}"),
                 _ => url.to_owned(),
-            })),
-            (None, Some(given)) => Ok(Meant::Given(given.clone())),
-            (Some(_), Some(_)) => Err(unprocessable("valueSet", "Send the value set by its url or whole, not both.")),
-            (None, None) => Err(missing("url", "the canonical of a value set")),
-        }
+            }),
+            (None, None, Some(given)) => Set::Whole(given.clone()),
+            (None, Some(_), Some(_)) => {
+                return Err(unprocessable("valueSet", "Send the value set by its url or whole, not both."));
+            }
+            (None, None, None) => return Err(missing("url", "the canonical of a value set")),
+        };
+        let terminology = match &set {
+            Set::Canonical(canonical) => call.terminology(vec![("ValueSet", canonical.clone())]).await?,
+            Set::Whole(definition) => with(call, definition).await?,
+        };
+        Ok(Meant { set, terminology })
     }
 
-    fn members(&self, terminology: &Terminology) -> Result<Vec<Member>, Error> {
-        match self {
-            Meant::Canonical(canonical) => terminology.expand(canonical),
-            Meant::Given(given) => terminology.expand_definition(given),
+    fn members(&self) -> Result<Vec<Member>, Error> {
+        match &self.set {
+            Set::Canonical(canonical) => self.terminology.expand(canonical),
+            Set::Whole(definition) => self.terminology.expand_definition(definition),
         }
         .map_err(|why| unlistable(&why))
     }
 
     /// What a code is to this value set.
-    fn holds(&self, terminology: &Terminology, system: &str, code: &str) -> Result<Membership, Error> {
-        match self {
-            Meant::Canonical(canonical) if !terminology.has_value_set(canonical) => {
+    fn holds(&self, system: &str, code: &str) -> Result<Membership, Error> {
+        match &self.set {
+            Set::Canonical(canonical) if !self.terminology.has_value_set(canonical) => {
                 Err(unlistable(&Unlistable::NotFound))
             }
-            Meant::Canonical(canonical) => Ok(terminology.holds_code(canonical, Some(system), code)),
-            Meant::Given(given) => {
-                terminology.holds_in_definition(given, Some(system), code).map_err(|why| unlistable(&why))
+            Set::Canonical(canonical) => Ok(self.terminology.holds_code(canonical, Some(system), code)),
+            Set::Whole(definition) => {
+                self.terminology.holds_in_definition(definition, Some(system), code).map_err(|why| unlistable(&why))
             }
         }
     }
 }
 
-fn expanded(call: &Call, id: Option<&str>, body: &[u8]) -> Result<Response, Error> {
-    call.may("ValueSet", Interaction::Read)?;
-    let inputs = Inputs::read(call, &EXPAND, body)?;
-    let terminology = call.doors.profiles.known.terminology();
-    let meant = Meant::read(call, &inputs, id)?;
-    let mut members = meant.members(terminology)?;
+fn expanded(call: &Call, inputs: &Inputs, meant: &Meant) -> Result<Response, Error> {
+    let mut members = meant.members()?;
     let words: Vec<String> =
         inputs.text("filter")?.unwrap_or_default().to_lowercase().split_whitespace().map(str::to_owned).collect();
     let active_only = inputs.flag("activeOnly")?;
@@ -113,9 +124,9 @@ fn expanded(call: &Call, id: Option<&str>, body: &[u8]) -> Result<Response, Erro
         let text = "Designations are not given here: includeDesignations was passed over.";
         parameters.push(json!({ "name": "warning", "valueString": text }));
     }
-    let mut value_set = match &meant {
-        Meant::Canonical(canonical) => described(terminology.value_set(canonical), canonical),
-        Meant::Given(given) => described(Some(given), ""),
+    let mut value_set = match &meant.set {
+        Set::Canonical(canonical) => described(meant.terminology.value_set(canonical), canonical),
+        Set::Whole(definition) => described(Some(definition), ""),
     };
     value_set["expansion"] = json!({
         "identifier": format!("urn:uuid:{}", Uuid::new_v4()),
@@ -170,17 +181,13 @@ fn described(definition: Option<&Value>, canonical: &str) -> Value {
     head
 }
 
-fn validated(call: &Call, id: Option<&str>, body: &[u8]) -> Result<Response, Error> {
-    call.may("ValueSet", Interaction::Read)?;
-    let inputs = Inputs::read(call, &VALIDATE_IN_VALUE_SET, body)?;
-    let terminology = call.doors.profiles.known.terminology();
-    let meant = Meant::read(call, &inputs, id)?;
-    let codings = codings(&inputs)?;
+fn validated(call: &Call, inputs: &Inputs, meant: &Meant) -> Result<Response, Error> {
+    let codings = codings(inputs)?;
     let mut unknown = false;
     for (system, code, display) in &codings {
-        match meant.holds(terminology, system, code)? {
+        match meant.holds(system, code)? {
             Membership::Member => {
-                let right = terminology.display(system, code);
+                let right = meant.terminology.display(system, code);
                 return Ok(verdict(call, display.as_deref(), right));
             }
             Membership::Unknown => unknown = true,

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::super::error::Error;
 use super::super::state::Call;
 use crate::auth::scope::Interaction;
-use crate::fhir::search::{Include, included};
+use crate::fhir::search::{Include, include_targets, included, references};
 use crate::store::{Found, Stored, Tx};
 
 /// Resources that come along with one page at most.
@@ -22,93 +22,108 @@ pub(super) struct Along {
 /// What the matches refer to and what refers to them, as far as the caller may see it: one statement a hop forth, and
 /// one for each type back.
 pub(super) async fn gather(tx: &mut Tx, call: &Call, matches: &[Stored], includes: &[Include]) -> Result<Along, Error> {
-    let mut along = Along { resources: Vec::new(), cut: false };
-    let mut seen: BTreeSet<(String, String)> = matches.iter().map(key).collect();
+    let seen = matches.iter().map(key).collect();
+    let mut gathering = Gathering { call, seen, along: Along { resources: Vec::new(), cut: false }, next: Vec::new() };
     let mut from: Vec<Stored> = matches.to_vec();
     for hop in 0..HOPS {
         let active: Vec<&Include> = includes.iter().filter(|include| hop == 0 || include.iterate).collect();
-        if active.is_empty() || from.is_empty() || along.cut {
-            return Ok(along);
+        if active.is_empty() || from.is_empty() || gathering.along.cut {
+            return Ok(gathering.along);
         }
-        let mut next = Vec::new();
-        forth(tx, call, &from, &active, &mut seen, &mut along, &mut next).await?;
-        back(tx, call, &from, &active, &mut seen, &mut along, &mut next).await?;
-        from = next;
+        gathering.forth(tx, &from, &active).await?;
+        gathering.back(tx, &from, &active).await?;
+        from = std::mem::take(&mut gathering.next);
     }
-    along.cut |= !from.is_empty();
-    Ok(along)
+    gathering.along.cut |= !from.is_empty();
+    Ok(gathering.along)
 }
 
-fn key(stored: &Stored) -> (String, String) {
+type Key = (String, String);
+
+fn key(stored: &Stored) -> Key {
     (stored.kind.clone(), stored.id.clone())
 }
 
-impl Along {
+struct Gathering<'a> {
+    call: &'a Call,
+    /// Matches, and what came along.
+    seen: BTreeSet<Key>,
+    along: Along,
+    /// What this hop found.
+    next: Vec<Stored>,
+}
+
+impl Gathering<'_> {
     fn room(&self) -> i64 {
-        i64::try_from(MOST.saturating_sub(self.resources.len())).unwrap_or(0)
+        i64::try_from(MOST.saturating_sub(self.along.resources.len())).unwrap_or(0)
     }
 
-    fn take(&mut self, found: Found, seen: &mut BTreeSet<(String, String)>, next: &mut Vec<Stored>) {
-        self.cut |= found.more;
+    fn take(&mut self, found: Found) {
+        self.along.cut |= found.more;
         for stored in found.matches {
-            if seen.insert(key(&stored)) {
-                self.resources.push(stored.clone());
-                next.push(stored);
+            if self.seen.insert(key(&stored)) {
+                self.along.resources.push(stored.clone());
+                self.next.push(stored);
             }
         }
     }
-}
 
-async fn forth(
-    tx: &mut Tx,
-    call: &Call,
-    from: &[Stored],
-    active: &[&Include],
-    seen: &mut BTreeSet<(String, String)>,
-    along: &mut Along,
-    next: &mut Vec<Stored>,
-) -> Result<(), Error> {
-    let base = call.doors.fhir_base();
-    let mut wanted = BTreeSet::new();
-    for stored in from {
-        let resource = stored.resource()?;
-        for include in active.iter().filter(|include| !include.reverse) {
-            wanted.extend(included(&resource, include, &stored.person, &base));
-        }
+    fn may_search(&self, kind: &str) -> bool {
+        self.call.may(kind, Interaction::Search).is_ok()
     }
-    wanted.retain(|(kind, id)| {
-        !seen.contains(&(kind.clone(), id.clone())) && call.may(kind, Interaction::Search).is_ok()
-    });
-    while let Some(last) = wanted.last().filter(|_| wanted.len() > 2 * MOST).cloned() {
-        along.cut = true;
-        wanted.remove(&last);
-    }
-    if !wanted.is_empty() {
-        let found = tx.all_of(&wanted, &call.actor.sight, along.room()).await?;
-        along.take(found, seen, next);
-    }
-    Ok(())
-}
 
-async fn back(
-    tx: &mut Tx,
-    call: &Call,
-    from: &[Stored],
-    active: &[&Include],
-    seen: &mut BTreeSet<(String, String)>,
-    along: &mut Along,
-    next: &mut Vec<Stored>,
-) -> Result<(), Error> {
-    let targets: BTreeSet<(String, String)> = from.iter().map(key).collect();
-    for include in active.iter().filter(|include| include.reverse) {
-        let wanted = |(kind, _): &&(String, String)| include.target.as_ref().is_none_or(|target| target == kind);
-        let to: BTreeSet<_> = targets.iter().filter(wanted).cloned().collect();
-        if to.is_empty() || call.may(&include.kind, Interaction::Search).is_err() {
-            continue;
+    /// What these refer to.
+    async fn forth(&mut self, tx: &mut Tx, from: &[Stored], active: &[&Include]) -> Result<(), Error> {
+        let base = self.call.doors.fhir_base();
+        let mut wanted = BTreeSet::new();
+        for stored in from {
+            let resource = stored.resource()?;
+            for include in active.iter().filter(|include| !include.reverse) {
+                wanted.extend(included(&resource, include, &stored.person, &base));
+            }
         }
-        let links = include.links();
-        let found = tx.referring(&include.kind, &links, &to, &call.actor.sight, along.room()).await?;
-        along.take(found, seen, next);
+        wanted.retain(|one| !self.seen.contains(one) && self.may_search(&one.0));
+        while let Some(last) = wanted.last().filter(|_| wanted.len() > 2 * MOST).cloned() {
+            self.along.cut = true;
+            wanted.remove(&last);
+        }
+        if !wanted.is_empty() {
+            let found = tx.all_of(&wanted, &self.call.actor.sight, self.room()).await?;
+            self.take(found);
+        }
+        Ok(())
     }
-    Ok(())
+
+    /// What refers to these.
+    async fn back(&mut self, tx: &mut Tx, from: &[Stored], active: &[&Include]) -> Result<(), Error> {
+        let targets: BTreeSet<Key> = from.iter().map(key).collect();
+        for include in active.iter().filter(|include| include.reverse) {
+            let wanted = |(kind, _): &&Key| include.target.as_ref().is_none_or(|target| target == kind);
+            let to: BTreeSet<Key> = targets.iter().filter(wanted).cloned().collect();
+            if to.is_empty() {
+                continue;
+            }
+            for include in self.each(include, &to) {
+                let links = include.links();
+                let found = tx.referring(&include.kind, &links, &to, &self.call.actor.sight, self.room()).await?;
+                self.take(found);
+            }
+        }
+        Ok(())
+    }
+
+    /// An include back by its types: for `*` each that has a reference to one of these.
+    fn each(&self, include: &Include, to: &BTreeSet<Key>) -> Vec<Include> {
+        let leads = |from: &str, code: &str| {
+            let targets = include_targets(from, code);
+            targets.is_empty() || targets.iter().any(|target| to.iter().any(|(kind, _)| kind == target))
+        };
+        let refers = |from: &&str| references(from).iter().any(|code| leads(from, code));
+        let types: Vec<&str> = match include.kind.as_str() {
+            "*" => self.call.doors.types.all().filter(refers).collect(),
+            one => vec![one],
+        };
+        let of = |kind: &str| Include { kind: kind.to_owned(), ..include.clone() };
+        types.into_iter().filter(|kind| self.may_search(kind)).map(of).collect()
+    }
 }

@@ -5,14 +5,16 @@ use super::super::state::Call;
 use super::request::{Request, refuse};
 use crate::auth::scope::Interaction;
 use crate::fhir::search::{
-    Context, Criterion, Refused, in_compartment, own_task_parameters, params, read as read_one, types_asked,
+    Context, Criterion, Refused, absent, in_compartment, own_task_parameters, params, read as read_one, types_asked,
+    value_sets,
 };
 use crate::store::At;
 
 /// The conditions of a search, and the parameters that were passed over.
-pub(super) fn read(call: &Call, kind: &str, request: &Request) -> Result<(Vec<Criterion>, Vec<String>), Error> {
+pub(super) async fn read(call: &Call, kind: &str, request: &Request) -> Result<(Vec<Criterion>, Vec<String>), Error> {
     let base = call.doors.fhir_base();
-    let listed = |canonical: &str| call.doors.house.terminology.codes(canonical);
+    let terminology = call.terminology(value_sets(&request.filters)).await?;
+    let listed = |canonical: &str| terminology.codes(canonical);
     let context = Context { base: &base, now: At::from(call.now).0, value_set: &listed, queue: true };
     let mut criteria = Vec::new();
     let mut ignored = Vec::new();
@@ -47,8 +49,11 @@ pub(crate) fn names(kind: &str) -> Vec<(&'static str, &'static str)> {
 /// A parameter that this type does not have here.
 fn unknown(kind: &str, name: &str) -> Error {
     let known: Vec<&str> = names(kind).into_iter().map(|(code, _)| code).collect();
+    let code = name.split([':', '.']).next().unwrap_or_default();
+    let why = absent().iter().find(|absent| absent.kind == kind && absent.code == code);
+    let why = why.map_or_else(String::new, |absent| format!(" R4 defines it; {}.", absent.why));
     let text = format!(
-        "{kind} is not searched by this parameter here. It is searched by: {}. Send Prefer: handling=lenient to pass over \
+        "{kind} is not searched by this parameter here.{why} It is searched by: {}. Send Prefer: handling=lenient to pass over \
          what is not known.",
         known.join(", ")
     );

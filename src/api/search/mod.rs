@@ -4,6 +4,7 @@
 mod along;
 mod criteria;
 mod request;
+pub(super) mod system;
 
 use axum::extract::{Form, Path, State as Extract};
 use axum::http::StatusCode;
@@ -11,6 +12,7 @@ use axum::response::Response;
 use serde_json::{Value, json};
 
 use super::error::Error;
+use super::format::Format;
 use super::resources::disclose;
 use super::state::{Call, State};
 use super::types::served;
@@ -23,7 +25,7 @@ use crate::workflow;
 
 use along::Along;
 pub(super) use criteria::names as parameter_names;
-use request::Request;
+use request::{Request, refuse};
 
 /// Search by URL.
 pub(super) async fn by_url(
@@ -39,11 +41,11 @@ pub(super) async fn by_url(
 pub(super) async fn by_form(
     Extract(doors): Extract<State>,
     Path(kind): Path<String>,
-    call: Call,
+    mut call: Call,
     Form(form): Form<Vec<(String, String)>>,
 ) -> Result<Response, Error> {
-    let mut query = call.query.clone();
-    query.extend(form);
+    let query = [call.query.clone(), form].concat();
+    call.format = Format::wanted(&call.headers, &query)?;
     search(&doors, &kind, None, &call, query).await
 }
 
@@ -71,8 +73,11 @@ async fn search(
     call.may(kind, Interaction::Search)?;
     let mut request = Request::read(call, kind, query)?;
     request.patient = request.patient.or(patient);
+    if !request.types.is_empty() {
+        return Err(refuse(kind, "_page", "This page link is of a search of several types. Follow it as it is."));
+    }
     disclose(call, "search-type", kind, "").await?;
-    let (criteria, ignored) = criteria::read(call, kind, &request)?;
+    let (criteria, ignored) = criteria::read(call, kind, &request).await?;
     let order = request.order(kind)?;
     let includes = request.included(kind)?;
     let mut tx = doors.store.read().await?;
@@ -174,15 +179,15 @@ impl Answer<'_> {
         if !said.is_empty() {
             entries.push(json!({ "resource": operation_outcome(&said), "search": { "mode": "outcome" } }));
         }
-        let kind = self.kind;
-        let below = self.request.patient.as_ref().map_or_else(String::new, |id| format!("Patient/{id}/"));
+        let of_type = if self.kind.is_empty() { String::new() } else { format!("/{}", self.kind) };
+        let below = self.request.patient.as_ref().map_or_else(String::new, |id| format!("/Patient/{id}"));
         let shown = self.request.shown(&self.ignored);
-        let mut links = vec![json!({ "relation": "self", "url": format!("{base}/{below}{kind}{shown}") })];
+        let mut links = vec![call.format.link("self", format!("{base}{below}{of_type}{shown}"))];
         let request = self.request;
         if let Some(token) =
             self.next.and_then(|after| doors.seal.seal(&call.caller.client_id, &request.continued(after)))
         {
-            links.push(json!({ "relation": "next", "url": format!("{base}/{kind}?_page={token}") }));
+            links.push(call.format.link("next", format!("{base}{of_type}?_page={token}")));
         }
         let mut bundle = json!({ "resourceType": "Bundle", "type": "searchset" });
         if let Some(total) = self.total {

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::conditions;
 use super::super::error::Error;
+use super::super::format::{SHAPING, encoded};
 use super::super::state::Call;
 use crate::fhir::search::{Include, Refused, SortKey, alternatives, include, sort, too_much};
 use crate::fhir::{Invalid, Issue, IssueCode};
@@ -40,11 +41,14 @@ pub(super) struct Request {
     pub filters: Vec<(String, String)>,
     /// `_include`, `_revinclude` with their modifier, and value.
     pub includes: Vec<(String, String)>,
+    /// The types of a search of several.
+    #[serde(default)]
+    pub types: Vec<String>,
     /// Only what is in the compartment of this Patient.
     pub patient: Option<String>,
     pub count: i64,
     /// `_total=accurate`, or nothing but the total is wanted.
-    #[serde(skip)]
+    #[serde(default)]
     pub total: bool,
     pub sort: Option<String>,
     /// The match after which the page begins.
@@ -59,13 +63,8 @@ impl Request {
         for (name, value) in query {
             match name.as_str() {
                 "_page" => return Request::continue_from(call, kind, &value),
-                "_format" | "_pretty" | "_elements" => {}
-                "_summary" => {
-                    (request.count, request.total) = match value.as_str() {
-                        "count" => (0, true),
-                        _ => (request.count, request.total),
-                    }
-                }
+                "_summary" if value == "count" => (request.count, request.total) = (0, true),
+                name if SHAPING.contains(&name) => {}
                 "_count" => {
                     let count: i64 = value.parse().map_err(|_| refuse(kind, &name, "_count is a whole number."))?;
                     request.count = count.clamp(0, LONGEST_PAGE);
@@ -134,9 +133,6 @@ impl Request {
                 "_revinclude:iterate" | "_revinclude:recurse" => (true, true),
                 _ => return Err(refuse(kind, name, "_include and _revinclude have no modifier but :iterate.")),
             };
-            if reverse && value.starts_with('*') {
-                return Err(refuse(kind, name, "Say which type refers to the matches, for example Task:*."));
-            }
             include(value, iterate, reverse).map_err(|why| match why {
                 Refused::Because(text) => refuse(kind, name, &text),
                 Refused::Unknown => refuse(kind, name, "There is no such reference to search by."),
@@ -176,8 +172,14 @@ impl Request {
             .filter(|(name, _)| !ignored.contains(name))
             .map(|(name, value)| format!("{}={}", encoded(name), encoded(value)))
             .collect();
+        if !self.types.is_empty() {
+            parts.insert(0, format!("_type={}", self.types.join(",")));
+        }
         if let Some(sort) = &self.sort {
             parts.push(format!("_sort={}", encoded(sort)));
+        }
+        if self.total && self.count > 0 {
+            parts.push("_total=accurate".to_owned());
         }
         parts.push(format!("_count={}", self.count));
         format!("?{}", parts.join("&"))
@@ -189,17 +191,4 @@ pub(super) fn refuse(kind: &str, parameter: &str, text: &str) -> Error {
     let name: String =
         parameter.chars().filter(|c| c.is_ascii_alphanumeric() || "_-:.".contains(*c)).take(60).collect();
     Invalid::malformed(Issue::error(IssueCode::Invalid, format!("{kind}?{name}"), text)).into()
-}
-
-fn encoded(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b':' | b',' | b'/' => {
-                out.push(char::from(byte));
-            }
-            _ => out.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    out
 }

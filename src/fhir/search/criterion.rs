@@ -1,5 +1,7 @@
 //! What a search asks of a resource, as values: the store compiles them to SQL, and a resource can be held against them.
 
+use std::collections::BTreeSet;
+
 use super::rows::Range;
 
 /// One search condition; all of a search's conditions hold together.
@@ -158,4 +160,27 @@ impl Span<i64> {
         let within = |(from, to): (i64, i64), at: i64| from <= at && at <= to;
         within(self.low, low) && within(self.high, high)
     }
+}
+
+impl Persons {
+    /// Whether nobody is named.
+    pub fn is_empty(&self) -> bool {
+        self.patients.is_empty() && self.nhs_numbers.is_empty() && self.identifiers.is_empty()
+    }
+}
+
+/// The other types that a search asks something of.
+pub fn types_asked(criteria: &[Criterion]) -> BTreeSet<&str> {
+    let mut types = BTreeSet::new();
+    for criterion in criteria {
+        match criterion {
+            Criterion::Chain { kind, criteria, .. } | Criterion::Has { kind, criteria, .. } => {
+                types.insert(kind.as_str());
+                types.extend(types_asked(criteria));
+            }
+            Criterion::Any(any) => types.extend(types_asked(any)),
+            _ => {}
+        }
+    }
+    types
 }

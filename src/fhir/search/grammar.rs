@@ -1,10 +1,9 @@
 //! From a search parameter as it was sent to what it asks (<https://hl7.org/fhir/R4/search.html>).
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
 
 use super::compare;
-use super::criterion::{Column, Criterion, Link, Pair, Persons, QueueTest, Second, Table};
+use super::criterion::{Column, Criterion, Link, Pair, Second, Table};
 use super::parameters::{Compares, Param, param, patient_compartment};
 use super::queue;
 use super::values::{self, Unfit};
@@ -44,7 +43,7 @@ impl From<Unfit> for Refused {
     }
 }
 
-fn because<T>(text: impl Into<String>) -> Result<T, Refused> {
+pub(super) fn because<T>(text: impl Into<String>) -> Result<T, Refused> {
     Err(Refused::Because(text.into()))
 }
 
@@ -88,11 +87,11 @@ fn parameter(context: &Context<'_>, kind: &str, name: &str, value: &str, depth: 
         _ => {}
     }
     let value = match kind {
-        "Task" if context.queue => match of_queue(context, code, modifier, value)? {
+        "Task" if context.queue => match queue::criterion(context, code, modifier, value)? {
             Some(criterion) => return Ok(criterion),
             None => Cow::Borrowed(value),
         },
-        "Task" if modifier != Some("missing") => typed(code, value),
+        "Task" if modifier != Some("missing") => queue::typed(code, value),
         _ => Cow::Borrowed(value),
     };
     let value = value.as_ref();
@@ -104,20 +103,13 @@ fn parameter(context: &Context<'_>, kind: &str, name: &str, value: &str, depth: 
     values::criterion(context, param, modifier, value).map_err(Refused::from)
 }
 
-/// Ids alone, where of any type that a reference of a Task may lead to one is usual.
-fn typed<'a>(code: &str, value: &'a str) -> Cow<'a, str> {
-    let Some(target) = queue::column(code).and_then(queue::target) else { return Cow::Borrowed(value) };
-    let with_type = |one: &str| if one.contains(['/', ':']) { one.to_owned() } else { format!("{target}/{one}") };
-    Cow::Owned(alternatives(value).into_iter().map(with_type).collect::<Vec<_>>().join(","))
-}
-
 /// The parameter, also by the name that Task has for whom it is about.
 pub(super) fn known(kind: &str, code: &str) -> Result<&'static Param, Refused> {
     let code = if kind == "Task" && code == "for" { "subject" } else { code };
     param(kind, code).filter(|p| !matches!(p.code, "_id" | "_lastUpdated")).ok_or(Refused::Unknown)
 }
 
-fn flag(value: &str) -> Result<bool, Refused> {
+pub(super) fn flag(value: &str) -> Result<bool, Refused> {
     match value {
         "true" => Ok(true),
         "false" => Ok(false),
@@ -253,7 +245,7 @@ fn has(context: &Context<'_>, kind: &str, reverse: &str, value: &str, depth: usi
     Ok(Criterion::Has { link, kind: from.to_owned(), criteria })
 }
 
-fn plain(name: &str) -> String {
+pub(super) fn plain(name: &str) -> String {
     name.chars().filter(|c| c.is_ascii_alphanumeric() || "_-:.".contains(*c)).take(60).collect()
 }
 
@@ -262,62 +254,6 @@ fn not_too_deep(depth: usize) -> Result<(), Refused> {
         return because(format!("A search follows at most {LONGEST_CHAIN} references. Follow fewer."));
     }
     Ok(())
-}
-
-/// A parameter of Task that the queue answers from its columns.
-fn of_queue(
-    context: &Context<'_>,
-    code: &str,
-    modifier: Option<&str>,
-    value: &str,
-) -> Result<Option<Criterion>, Refused> {
-    if code == "overdue" && modifier.is_none() {
-        return Ok(Some(Criterion::Queue(QueueTest::Overdue { now: context.now, is: flag(value)? })));
-    }
-    let Some(column) = queue::column(code) else { return Ok(None) };
-    if column == Column::Due {
-        return due(context, modifier, value).map(Some);
-    }
-    let target = queue::target(column);
-    let not = match modifier {
-        None => false,
-        Some("not") if target.is_none() => true,
-        Some("missing") => {
-            return Ok(Some(Criterion::Queue(QueueTest::Empty { column, is: flag(value)? })));
-        }
-        Some(said) if Some(said) == target => false,
-        Some(said) => return because(format!("{code} of a Task is not searched with :{}.", plain(said))),
-    };
-    let any: Vec<String> = alternatives(value)
-        .into_iter()
-        .filter_map(|one| match target {
-            Some(target) => {
-                let said = unescaped(one);
-                let local = values::local(context.base, &said).map(|(kind, id)| (kind.to_owned(), id.to_owned()));
-                match local {
-                    Some((kind, id)) => (kind == target).then_some(id),
-                    None => Some(said),
-                }
-            }
-            None => Some(super::words::token(one).1),
-        })
-        .map(|value| if column == Column::Owner { format!("PractitionerRole/{value}") } else { value })
-        .collect();
-    Ok(Some(if any.is_empty() { Criterion::Nothing } else { Criterion::Queue(QueueTest::Is { column, any, not }) }))
-}
-
-fn due(context: &Context<'_>, modifier: Option<&str>, value: &str) -> Result<Criterion, Refused> {
-    if modifier.is_some() {
-        return because("due of a Task has no modifiers.");
-    }
-    let mut any = Vec::new();
-    for one in alternatives(value) {
-        match compare::moments(one, context.now) {
-            Some(moments) => any.extend(moments),
-            None => return because("This is not a FHIR date or time."),
-        }
-    }
-    Ok(Criterion::Queue(QueueTest::Due(any)))
 }
 
 /// The two sides of each alternative of a composite.
@@ -351,25 +287,8 @@ pub(super) fn composite(context: &Context<'_>, param: &Param, value: &str) -> Re
     Ok(pairs)
 }
 
-/// The other types that a search asks something of.
-pub fn types_asked(criteria: &[Criterion]) -> BTreeSet<&str> {
-    let mut types = BTreeSet::new();
-    for criterion in criteria {
-        match criterion {
-            Criterion::Chain { kind, criteria, .. } | Criterion::Has { kind, criteria, .. } => {
-                types.insert(kind.as_str());
-                types.extend(types_asked(criteria));
-            }
-            Criterion::Any(any) => types.extend(types_asked(any)),
-            _ => {}
-        }
-    }
-    types
-}
-
-impl Persons {
-    /// Whether nobody is named.
-    pub fn is_empty(&self) -> bool {
-        self.patients.is_empty() && self.nhs_numbers.is_empty() && self.identifiers.is_empty()
-    }
+/// The value sets that a search asks for by `:in` and `:not-in`: their type, and the canonical of each.
+pub fn value_sets(filters: &[(String, String)]) -> Vec<(&'static str, String)> {
+    let named = filters.iter().filter(|(name, _)| name.ends_with(":in") || name.ends_with(":not-in"));
+    named.map(|(_, value)| ("ValueSet", unescaped(value))).collect()
 }

@@ -18,9 +18,9 @@ mod text;
 mod values;
 mod words;
 
-pub use criterion::{Column, Criterion, Link, Pair, Persons, QueueTest, Second, Span, Table, Unit, Word};
+pub use criterion::{Column, Criterion, Link, Pair, Persons, QueueTest, Second, Span, Table, Unit, Word, types_asked};
 pub use filter::{Filter, referred};
-pub use grammar::{Context, Refused, ValueSets, in_compartment, read, types_asked};
+pub use grammar::{Context, Refused, ValueSets, in_compartment, read, value_sets};
 pub use held::matches;
 pub use parameters::{Absent, Compares, Param, absent, param, params};
 pub use queue::{own as own_task_parameters, target as column_target};

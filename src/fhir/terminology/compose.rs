@@ -28,14 +28,14 @@ impl<'t> Composer<'t> {
     }
 
     fn list(&self, url: &str, within: &mut Vec<String>) -> Listed {
-        if let Some(listed) = self.terminology.listed.get(url) {
+        if let Some(listed) = self.terminology.listed(url) {
             return listed.clone();
         }
         // A set within itself adds nothing.
         if within.iter().any(|w| w == url) {
             return Listed::default();
         }
-        let Some(definition) = self.terminology.value_sets.get(url) else {
+        let Some(definition) = self.terminology.definition(url) else {
             return Listed::of_r4(url).unwrap_or_else(|| Listed::unknown(url));
         };
         within.push(url.to_owned());
@@ -70,7 +70,7 @@ impl<'t> Composer<'t> {
     }
 
     fn of_system(&self, system: &str, include: &Value) -> Listed {
-        let held = self.terminology.code_systems.get(system);
+        let held = self.terminology.system(system);
         let mut listed = Listed::default();
         if include.get("concept").is_some() {
             for concept in items(include, "concept") {

@@ -10,6 +10,7 @@ mod concept_map;
 mod listed;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use serde_json::Value;
 
@@ -25,6 +26,8 @@ pub use listed::Member;
 /// The code systems, value sets and concept maps at hand, by canonical.
 #[derive(Default)]
 pub struct Terminology {
+    /// What is at hand before these, and is not replaced by them.
+    base: Option<Arc<Terminology>>,
     code_systems: HashMap<String, CodeSystem>,
     value_sets: HashMap<String, Value>,
     listed: HashMap<String, Listed>,
@@ -57,7 +60,17 @@ impl Terminology {
     /// Takes the CodeSystems, ValueSets and ConceptMaps; other resources are ignored. Of two with the same canonical
     /// the last is taken.
     pub fn from_resources<'r>(resources: impl IntoIterator<Item = &'r Value>) -> Terminology {
-        let mut terminology = Terminology::default();
+        Terminology::read(None, resources)
+    }
+
+    /// What is at hand, with more CodeSystems and ValueSets that someone keeps: none of them takes the place of what is.
+    pub fn with<'r>(self: &Arc<Self>, resources: impl IntoIterator<Item = &'r Value>) -> Terminology {
+        Terminology::read(Some(Arc::clone(self)), resources)
+    }
+
+    fn read<'r>(base: Option<Arc<Terminology>>, resources: impl IntoIterator<Item = &'r Value>) -> Terminology {
+        let kept = base.is_some();
+        let mut terminology = Terminology { base, ..Terminology::default() };
         for resource in resources {
             let (Some(url), Some(kind)) = (text(resource, "url"), text(resource, "resourceType")) else { continue };
             if let Some(id) = text(resource, "id") {
@@ -78,31 +91,60 @@ impl Terminology {
             }
         }
         let composer = Composer::of(&terminology);
-        terminology.listed = terminology.value_sets.keys().map(|url| (url.clone(), composer.by_url(url))).collect();
+        let listed = |(url, definition): (&String, &Value)| {
+            let listed = if kept && is_too_much(definition) { Listed::unknown(url) } else { composer.by_url(url) };
+            (url.clone(), listed)
+        };
+        terminology.listed = terminology.value_sets.iter().map(listed).collect();
         terminology
+    }
+
+    /// What is known of a value set by its URL.
+    fn listed(&self, url: &str) -> Option<&Listed> {
+        self.base.as_ref().and_then(|base| base.listed(url)).or_else(|| self.listed.get(url))
+    }
+
+    /// A definition by its URL.
+    fn definition(&self, url: &str) -> Option<&Value> {
+        self.base.as_ref().and_then(|base| base.definition(url)).or_else(|| self.value_sets.get(url))
+    }
+
+    /// A code system by its URI.
+    fn system(&self, url: &str) -> Option<&CodeSystem> {
+        self.base.as_ref().and_then(|base| base.system(url)).or_else(|| self.code_systems.get(url))
+    }
+
+    /// Whether a CodeSystem or a ValueSet of this canonical is at hand.
+    pub fn has(&self, kind: &str, canonical: &str) -> bool {
+        match kind {
+            "ValueSet" => self.has_value_set(canonical),
+            "CodeSystem" => self.code_system(canonical).is_some(),
+            _ => false,
+        }
     }
 
     /// The definition of a value set; a `|version` must be its version. R4's own have none here, only their codes.
     pub fn value_set(&self, canonical: &str) -> Option<&Value> {
         let (url, version) = versioned(canonical);
-        self.value_sets.get(url).filter(|set| version.is_none_or(|v| text(set, "version") == Some(v)))
+        self.definition(url).filter(|set| version.is_none_or(|v| text(set, "version") == Some(v)))
     }
 
     /// The code system of this URI; a `|version` must be its version.
     pub fn code_system(&self, canonical: &str) -> Option<&CodeSystem> {
         let (url, version) = versioned(canonical);
-        self.code_systems.get(url).filter(|system| version.is_none_or(|v| system.version.as_deref() == Some(v)))
+        self.system(url).filter(|system| version.is_none_or(|v| system.version.as_deref() == Some(v)))
     }
 
     /// The canonical of the code system, value set or concept map with this id.
     pub fn canonical(&self, kind: &str, id: &str) -> Option<&str> {
-        self.by_id.get(&(kind.to_owned(), id.to_owned())).map(String::as_str)
+        let of_base = self.base.as_ref().and_then(|base| base.canonical(kind, id));
+        of_base.or_else(|| self.by_id.get(&(kind.to_owned(), id.to_owned())).map(String::as_str))
     }
 
     /// Whether anything is known of a value set: its definition is at hand, or R4 requires it.
     pub fn has_value_set(&self, canonical: &str) -> bool {
         let (url, version) = versioned(canonical);
-        match self.listed.contains_key(url) {
+        match self.listed(url).is_some() {
             true => version.is_none() || self.value_set(canonical).is_some(),
             false => required_value_set(url).is_some(),
         }
@@ -119,7 +161,7 @@ impl Terminology {
     /// Why it cannot be listed whole.
     pub fn expand(&self, canonical: &str) -> Result<Vec<Member>, Unlistable> {
         let (url, version) = versioned(canonical);
-        match self.listed.get(url) {
+        match self.listed(url) {
             Some(_) if version.is_some() && self.value_set(canonical).is_none() => Err(Unlistable::NotFound),
             Some(listed) => listed.members(),
             None => Listed::of_r4(url).ok_or(Unlistable::NotFound)?.members(),
@@ -154,9 +196,7 @@ impl Terminology {
     }
 
     fn compose(&self, value_set: &Value) -> Result<Listed, Unlistable> {
-        const MOST_INCLUDES: usize = 500;
-        let parts = |name: &str| all(value_set, name).len();
-        if parts("compose.include") + parts("compose.exclude") + parts("compose.include.valueSet") > MOST_INCLUDES {
+        if is_too_much(value_set) {
             return Err(Unlistable::TooMuch);
         }
         Ok(Composer::of(self).of_definition(value_set))
@@ -165,7 +205,7 @@ impl Terminology {
     /// Whether a code is in a value set; without a system, whether any system's is.
     pub fn holds_code(&self, canonical: &str, system: Option<&str>, code: &str) -> Membership {
         let url = versioned(canonical).0;
-        match (self.listed.get(url), required_value_set(url)) {
+        match (self.listed(url), required_value_set(url)) {
             (Some(listed), _) => listed.holds(system, code),
             (None, Some(of_r4)) => match system.map_or_else(|| of_r4.has_code(code), |s| of_r4.has_coding(s, code)) {
                 true if of_r4.systems().is_empty() => Membership::Unknown,
@@ -218,6 +258,26 @@ impl Terminology {
         let maps: Vec<&ConceptMap> = self.concept_maps.iter().filter(|map| map.is_for(wanted)).collect();
         (!maps.is_empty()).then(|| maps.into_iter().flat_map(|map| map.translations(wanted)).collect())
     }
+}
+
+/// The definitions that a value set is made of: type and canonical of each.
+pub fn parts_of(value_set: &Value) -> Vec<(&'static str, String)> {
+    let mut parts = Vec::new();
+    for list in ["compose.include", "compose.exclude"] {
+        for include in all(value_set, list) {
+            parts.extend(text(include, "system").map(|system| ("CodeSystem", system.to_owned())));
+            let sets = all(include, "valueSet").into_iter().filter_map(Value::as_str);
+            parts.extend(sets.map(|set| ("ValueSet", set.to_owned())));
+        }
+    }
+    parts
+}
+
+/// Whether a value set that somebody sent includes more than is put together for one answer.
+fn is_too_much(value_set: &Value) -> bool {
+    const MOST_INCLUDES: usize = 500;
+    let parts = |name: &str| all(value_set, name).len();
+    parts("compose.include") + parts("compose.exclude") + parts("compose.include.valueSet") > MOST_INCLUDES
 }
 
 /// A canonical as its url and its version, where it says one.

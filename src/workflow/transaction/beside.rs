@@ -1,13 +1,17 @@
 //! What the entries of a Bundle do is not in the database while the others are planned, and still is what their criteria
 //! mean, or do not mean any more.
 
-use crate::fhir::{IssueCode, Resource};
+use std::collections::BTreeSet;
 
-use super::{Criteria, Does, Error, Result, Step, Unit, condition, keep};
+use crate::fhir::{IssueCode, Resource};
+use crate::store::Stored;
+
+use super::{Ask, Criteria, Does, Entry, Error, Result, Step, Unit, condition, keep, links};
 
 /// What the entries planned so far make, change and delete.
-#[derive(Default)]
 pub(super) struct Beside {
+    /// The types that criteria ask for; `None` where a patch may put in references by any.
+    asked: Option<BTreeSet<String>>,
     made: Vec<Here>,
     changed: Vec<Here>,
     /// Type and id.
@@ -23,8 +27,20 @@ struct Here {
 }
 
 impl Beside {
+    /// Nothing so far, for these entries and their criteria.
+    pub(super) fn of(entries: &[Entry], criteria: &[Option<Criteria>]) -> Beside {
+        let by_entry = criteria.iter().flatten().map(|criteria| criteria.kind.clone());
+        let references = entries.iter().filter_map(Entry::resource).flat_map(links::conditional);
+        let asked = by_entry.chain(references.map(|(_, kind, ..)| kind)).collect();
+        let patches = entries.iter().any(|entry| matches!(entry.ask, Ask::Patch(_)));
+        Beside { asked: (!patches).then_some(asked), made: Vec::new(), changed: Vec::new(), gone: Vec::new() }
+    }
+
     /// What an entry comes to.
     pub(super) fn note(&mut self, unit: &Unit<'_>, step: &Step) {
+        if self.asked.as_ref().is_some_and(|kinds| !kinds.contains(&step.entry.kind)) {
+            return;
+        }
         let here = |resource: &Resource| Here {
             own: !keep::is_directory_work(unit, resource),
             resource: resource.clone(),
@@ -47,7 +63,7 @@ impl Beside {
         unit: &mut Unit<'_>,
         criteria: &Criteria,
         expression: &str,
-    ) -> Result<Option<crate::store::Stored>> {
+    ) -> Result<Option<Stored>> {
         if !here(&self.made, criteria)?.is_empty() {
             return Err(Error::rule(
                 IssueCode::Invariant,

@@ -87,10 +87,10 @@ impl Work {
         if bundle {
             once(entries)?;
         }
-        let criteria = criteria(unit, entries)?;
+        let criteria = criteria(unit, entries).await?;
         hold(unit, entries, &criteria).await?;
         // What entries do becomes visible to the criteria of those behind them as if each had been done in its turn.
-        let mut beside = Beside::default();
+        let mut beside = Beside::of(entries, &criteria);
         let mut steps: Vec<Option<Step>> = entries.iter().map(|_| None).collect();
         for at in turns(entries) {
             let step = step(unit, entries[at].clone(), criteria[at].as_ref(), &beside).await;
@@ -119,7 +119,7 @@ impl Work {
                 }
                 let place = element.split_once('.').map_or(String::new(), |(_, rest)| format!(".{rest}"));
                 let place = format!("Bundle.entry[{at}].resource{place}");
-                let criteria = Criteria::read(unit, &kind, &criteria, &place)?;
+                let criteria = Criteria::read(unit, &kind, &criteria, &place).await?;
                 let one = beside.referred(unit, &criteria).await.map_err(|why| why.at(&place))?;
                 let Some(id) = one else {
                     let text = format!("No {kind} matches this conditional reference. Send it in the same Bundle.");
@@ -153,23 +153,21 @@ impl Work {
 }
 
 /// The criteria of each entry.
-fn criteria(unit: &Unit<'_>, entries: &[Entry]) -> Result<Vec<Option<Criteria>>> {
-    let read = |(at, entry): (usize, &Entry)| {
-        let text = entry.criteria.as_deref();
-        text.map(|text| Criteria::read(unit, &entry.kind, text, &criteria_at(entry, at))).transpose()
-    };
-    entries.iter().enumerate().map(read).collect()
+async fn criteria(unit: &mut Unit<'_>, entries: &[Entry]) -> Result<Vec<Option<Criteria>>> {
+    let mut all = Vec::with_capacity(entries.len());
+    for (at, entry) in entries.iter().enumerate() {
+        all.push(match &entry.criteria {
+            Some(text) => Some(Criteria::read(unit, &entry.kind, text, &criteria_at(entry, at)).await?),
+            None => None,
+        });
+    }
+    Ok(all)
 }
 
 /// Holds everything that the entries mean by criteria and may change or make. Conditional references only look.
 async fn hold(unit: &mut Unit<'_>, entries: &[Entry], criteria: &[Option<Criteria>]) -> Result<()> {
-    let makes = |entry: &Entry| match &entry.ask {
-        Ask::Create(_) => entry.resource().cloned(),
-        _ => None,
-    };
-    let made: Vec<_> = entries.iter().map(makes).collect();
-    let all: Vec<_> =
-        criteria.iter().zip(&made).filter_map(|(criteria, made)| Some((criteria.as_ref()?, made.as_ref()))).collect();
+    let all = criteria.iter().zip(entries).filter_map(|(criteria, entry)| Some((criteria.as_ref()?, entry.resource())));
+    let all: Vec<_> = all.collect();
     if all.is_empty() { Ok(()) } else { condition::hold(unit, &all).await }
 }
 

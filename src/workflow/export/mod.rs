@@ -1,27 +1,30 @@
 //! Bulk export (<https://hl7.org/fhir/uv/bulkdata/STU2/export.html>): asked for, counted by a worker, read as the record was
 //! at the moment it was asked for.
 
+mod count;
+mod file;
+mod filters;
+
 use chrono::{DateTime, Duration, Utc};
 use serde_json::{Value, json};
 
 use crate::fhir::{Resource, path};
-use crate::store::{At, ExportPart, ExportRow, Sight, Store, Tx};
+use crate::store::{At, ExportFileRow, ExportRow, Sight, Store, Tx};
 
-use super::{Actor, Error, House, Result, Unit, audit_row};
+use super::{Actor, Error, House, Result, Unit};
+pub use count::work;
+pub use file::{File, open};
+use filters::Filters;
 
 /// How long an export can be downloaded.
 const KEPT: Duration = Duration::hours(24);
-/// How long a worker counts before another may take it up.
-const LEASE: Duration = Duration::seconds(60);
-/// Rows looked at in one step.
-const STEP: i64 = 500;
-/// Resources in memory at once while a file is downloaded.
-const PART: i64 = 100;
 /// How much further back than `_since` is looked: what was being written when the last export was taken has a time from
 /// before it and was not in it. Longer than any request is worked on.
 const UNDER_WAY: Duration = Duration::minutes(5);
 /// How often the status of an export may be asked while it is worked on.
 const APART: Duration = Duration::seconds(1);
+/// What follows the type in the name of a file of what was deleted.
+pub const DELETED: &str = ".deleted";
 
 /// Whose resources are exported.
 pub enum Level {
@@ -37,6 +40,8 @@ pub enum Level {
 pub struct Wanted {
     pub level: Level,
     pub types: Vec<String>,
+    /// `_typeFilter`: searches, `Type?parameter=value`; of a type that has some, what one of them finds.
+    pub filters: Vec<String>,
     pub since: Option<DateTime<Utc>>,
     /// The URL, as the manifest repeats it.
     pub request: String,
@@ -55,8 +60,9 @@ pub enum Progress {
 pub struct Manifest {
     pub taken_at: DateTime<Utc>,
     pub request: String,
-    /// Type and count.
-    pub files: Vec<(String, i64)>,
+    pub files: Vec<ExportFileRow>,
+    /// What was deleted is told: the export is of what changed since a moment.
+    pub tells_deleted: bool,
     pub expires_at: DateTime<Utc>,
 }
 
@@ -80,6 +86,7 @@ pub async fn begin(
     wanted: &Wanted,
 ) -> Result<String> {
     may_export(actor)?;
+    Filters::read(house, &wanted.filters, now.into())?.fit(&wanted.types)?;
     let mut unit = Unit::begin(store, house, actor, now, request_id).await?;
     let (scope, people) = match &wanted.level {
         Level::System => ("all", Vec::new()),
@@ -93,6 +100,8 @@ pub async fn begin(
         client: actor.client.clone(),
         request: wanted.request.clone(),
         types: serde_json::to_string(&wanted.types).expect("a list of texts"),
+        filters: serde_json::to_string(&wanted.filters).expect("a list of texts"),
+        deleted: 0,
         scope: scope.to_owned(),
         since,
         taken_at: now.into(),
@@ -154,6 +163,7 @@ pub async fn progress(store: &Store, actor: &Actor, now: DateTime<Utc>, id: &str
         taken_at: row.taken_at.time(),
         request: row.request,
         files,
+        tells_deleted: row.since > At(0),
         expires_at: row.expires_at.time(),
     })))
 }
@@ -175,117 +185,28 @@ pub async fn cancel(
     Ok(())
 }
 
-/// A file of an export that is about to be read, part by part.
-pub struct File {
-    store: Store,
-    row: ExportRow,
-    kind: String,
-    sight: Sight,
-    after: Option<String>,
-}
-
-/// Opens a file of an export that is done, and writes down who reads it.
-pub async fn open(
-    store: &Store,
-    actor: &Actor,
-    now: DateTime<Utc>,
-    request_id: &str,
-    id: &str,
-    kind: &str,
-) -> Result<File> {
-    let mut tx = store.read().await?;
-    let row = own(&mut tx, actor, now, id).await?;
-    let there = tx.export_files(id).await?.iter().any(|(file, _)| file == kind);
-    drop(tx);
-    if row.state != "done" || !there {
-        return Err(Error::NotFound);
-    }
-    let target = format!("export {id} {kind}");
-    store.disclose(audit_row(actor, now, request_id, "$export download", &target, "", "success")).await?;
-    Ok(File {
-        store: store.clone(),
-        row,
-        kind: kind.to_owned(),
-        sight: actor.sight.clone(),
-        after: Some(String::new()),
-    })
-}
-
-impl File {
-    /// The next lines; `None` at the end. Each part is a transaction of its own, so that a slow reader holds none open.
-    pub async fn next(&mut self) -> Result<Option<String>> {
-        while let Some(after) = self.after.take() {
-            let mut tx = self.store.read().await?;
-            let ExportPart { bodies, next } = tx.export_part(&self.row, &self.kind, &after, &self.sight, PART).await?;
-            self.after = next;
-            if !bodies.is_empty() {
-                // A body is JSON in one line: it was written by a serialiser, and texts have their line ends escaped.
-                return Ok(Some(bodies.join("\n") + "\n"));
-            }
-        }
-        Ok(None)
-    }
-}
-
-/// Counts on at an export that waits, a step at a time until there is none. False when there was none.
-pub async fn work(store: &Store, now: &(dyn Fn() -> DateTime<Utc> + Sync)) -> Result<bool> {
-    let mut tx = store.write().await?;
-    let leased = tx.lease_export(now().into(), (now() + LEASE).into()).await?;
-    tx.commit().await?;
-    let Some(mut row) = leased else { return Ok(false) };
-    while row.state == "working" {
-        if !step(store, &mut row, (now() + LEASE).into()).await? {
-            break;
-        }
-    }
-    Ok(true)
-}
-
-/// One step. False when the export is not this worker's any more.
-async fn step(store: &Store, row: &mut ExportRow, until: At) -> Result<bool> {
-    let types = types(row);
-    let kind = usize::try_from(row.place).ok().and_then(|at| types.get(at)).cloned();
-    let mut done = None;
-    match &kind {
-        None => "done".clone_into(&mut row.state),
-        Some(kind) => {
-            let mut tx = store.read().await?;
-            // What is counted is what any system of the organisation sees: the same as who asked.
-            let part = tx.export_part(row, kind, &row.after, &Sight::Everything, STEP).await?;
-            drop(tx);
-            row.counted += i64::try_from(part.bodies.len()).unwrap_or(0);
-            match part.next {
-                Some(next) => row.after = next,
-                None => {
-                    done = Some((kind.as_str(), row.counted));
-                    row.place += 1;
-                    row.after = String::new();
-                    row.counted = 0;
-                }
-            }
-        }
-    }
-    row.lease_until = until;
-    let mut tx = store.write().await?;
-    let ours = tx.advance_export(row, done).await?;
-    tx.commit().await?;
-    Ok(ours)
-}
-
+/// The types of an export, in their order.
 fn types(row: &ExportRow) -> Vec<String> {
     serde_json::from_str(&row.types).unwrap_or_default()
 }
 
-/// The manifest as callers read it; `file` makes the URL of a type's file.
+/// The manifest as callers read it; `file` makes the URL of a file by its name.
 pub fn manifest(manifest: &Manifest, file: impl Fn(&str) -> String) -> Value {
+    let there = manifest.files.iter().filter(|f| f.counted > 0);
     let output: Vec<Value> =
-        manifest.files.iter().map(|(kind, count)| json!({ "type": kind, "url": file(kind), "count": count })).collect();
-    json!({
+        there.map(|f| json!({ "type": f.kind, "url": file(&f.kind), "count": f.counted })).collect();
+    let mut said = json!({
         // With microseconds: as `_since` of the next export it means the same moment.
         "transactionTime": manifest.taken_at.to_rfc3339_opts(chrono::SecondsFormat::Micros, true),
         "request": manifest.request,
         "requiresAccessToken": true,
         "output": output,
         "error": [],
-    })
+    });
+    if manifest.tells_deleted {
+        let gone = manifest.files.iter().filter(|f| f.deleted > 0);
+        let gone = gone.map(|f| json!({ "type": "Bundle", "url": file(&format!("{}{DELETED}", f.kind)) }));
+        said["deleted"] = Value::Array(gone.collect());
+    }
+    said
 }
