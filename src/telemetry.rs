@@ -13,8 +13,9 @@
 use std::io::IsTerminal;
 use std::panic::PanicHookInfo;
 
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::{LevelFilter, ParseError};
+use tracing_subscriber::filter::{LevelFilter, ParseError, Targets};
+use tracing_subscriber::fmt;
+use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::{LogFormat, Telemetry};
@@ -38,22 +39,27 @@ pub enum TelemetryError {
 /// # Errors
 /// A level that does not parse, or a second call in one process.
 pub fn init(settings: &Telemetry) -> Result<(), TelemetryError> {
-    let filter = filter(&settings.level)?;
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let wanted = tracing_subscriber::registry().with(filter(&settings.level)?);
+    let lines = fmt::layer().with_writer(std::io::stderr);
     match settings.format {
-        LogFormat::Pretty => lines.with_target(false).with_ansi(std::io::stderr().is_terminal()).finish().try_init()?,
+        LogFormat::Pretty => {
+            let ansi = std::io::stderr().is_terminal();
+            wanted.with(lines.with_target(false).with_ansi(ansi)).try_init()?;
+        }
         // All spans, since a task within a request has its own, and the request's id is in the outer one.
-        LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).finish().try_init()?,
+        LogFormat::Json => wanted.with(lines.json().flatten_event(true).with_current_span(false)).try_init()?,
     }
     std::panic::set_hook(Box::new(report_panic));
     Ok(())
 }
 
-/// The filter for `level`: a level name, or directives in the syntax of `tracing_subscriber::EnvFilter`.
+/// The filter for `level`: a level name, or `target=level` pairs, as `tracing_subscriber::filter::Targets` takes them.
+///
+/// Not its `EnvFilter`, which also filters by the fields of spans: nobody asks for that, and it brings a regex engine.
 ///
 /// # Errors
 /// When `level` does not parse.
-pub fn filter(level: &str) -> Result<EnvFilter, TelemetryError> {
+pub fn filter(level: &str) -> Result<Targets, TelemetryError> {
     // The HTTP libraries log raw header lines and URIs at debug and trace: held at warn unless asked for by name.
     const QUIET: &str = "hyper=warn,hyper_util=warn,h2=warn,reqwest=warn,rustls=warn,sqlx=warn";
     // A lone word that is no level would be taken for a target's name and silence everything else.
@@ -61,7 +67,8 @@ pub fn filter(level: &str) -> Result<EnvFilter, TelemetryError> {
     if level.split(',').map(str::trim).any(unknown) {
         return Err(TelemetryError::Level { level: level.to_owned(), source: None });
     }
-    EnvFilter::try_new(format!("{QUIET},{level}"))
+    format!("{QUIET},{level}")
+        .parse()
         .map_err(|source| TelemetryError::Level { level: level.to_owned(), source: Some(source) })
 }
 

@@ -4,6 +4,7 @@ use std::io::Write;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use livewell::telemetry;
+use tracing_subscriber::layer::SubscriberExt;
 
 /// All that is logged in this process from the first call on, at `trace`, under the service's own filter.
 #[derive(Clone, Default)]
@@ -16,11 +17,9 @@ pub(crate) fn log() -> Log {
     let log = LOG.get_or_init(|| {
         let log = Log::default();
         let writer = log.clone();
-        let subscriber = tracing_subscriber::fmt()
-            .with_env_filter(telemetry::filter("trace").unwrap())
-            .with_ansi(false)
-            .with_writer(move || writer.clone());
-        tracing::subscriber::set_global_default(subscriber.finish()).expect("this is the only log of the tests");
+        let lines = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(move || writer.clone());
+        let subscriber = tracing_subscriber::registry().with(telemetry::filter("trace").unwrap()).with(lines);
+        tracing::subscriber::set_global_default(subscriber).expect("this is the only log of the tests");
         log
     });
     log.clone()
