@@ -143,6 +143,10 @@ pub(super) async fn hold(unit: &mut Unit<'_>, all: &[(&Criteria, Option<&Resourc
             names.insert(of_type, Hold::Alone);
             continue;
         };
+        for value in &values {
+            // The release before this one holds that, and may be running beside it.
+            names.insert(format!("{} {value}", criteria.kind), Hold::Alone);
+        }
         let own = makes.map(|resource| resource.all("identifier.value")).unwrap_or_default();
         for value in values.into_iter().chain(own.into_iter().filter_map(|value| value.as_str())) {
             names.insert(format!("{of_type} {value}"), Hold::Alone);
@@ -196,7 +200,23 @@ fn percent_decoded(text: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn whatever_is_sent_is_read_or_refused(text in "\\PC{0,200}") {
+            let read = pairs(&text);
+            prop_assert!(read.iter().flatten().all(|(_, value)| !value.is_empty() && !value.contains(char::is_control)));
+        }
+
+        #[test]
+        fn an_encoded_value_is_read_as_it_was(value in "[^\\x00-\\x1f\\x7f-\\x9f]{1,40}") {
+            let encoded: String = value.bytes().map(|byte| format!("%{byte:02X}")).collect();
+            prop_assert_eq!(pairs(&format!("identifier={encoded}")), Ok(vec![("identifier".to_owned(), value)]));
+        }
+    }
 
     #[test]
     fn criteria_are_read_as_they_were_meant_or_not_at_all() {
