@@ -103,6 +103,13 @@ fn lost(error: &reqwest::Error) -> Lost {
         if inner.downcast_ref::<AddressRefused>().is_some() {
             return Lost { why: Why::AddressRefused, sent: false };
         }
+        // An io::Error passes over what it holds when it is asked for its source.
+        let held = inner.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        let tls = held.and_then(|e| e.downcast_ref()).or_else(|| inner.downcast_ref());
+        if tls.is_some_and(refuses_our_certificate) {
+            // A server that wants a certificate reads no request before it has one.
+            return Lost { why: Why::CertificateRefused, sent: false };
+        }
         source = inner.source();
     }
     if error.is_builder() {
@@ -112,6 +119,29 @@ fn lost(error: &reqwest::Error) -> Lost {
     } else {
         Lost { why: if error.is_timeout() { Why::Timeout } else { Why::ConnectionLost }, sent: true }
     }
+}
+
+/// Whether the other side ended the TLS session because of the certificate by which it was to know us, or for want of one
+/// (RFC 8446 6.2).
+fn refuses_our_certificate(error: &rustls::Error) -> bool {
+    use rustls::AlertDescription::{
+        AccessDenied, BadCertificate, CertificateExpired, CertificateRequired, CertificateRevoked, CertificateUnknown,
+        NoCertificate, UnknownCA, UnsupportedCertificate,
+    };
+    matches!(
+        error,
+        rustls::Error::AlertReceived(
+            AccessDenied
+                | BadCertificate
+                | CertificateExpired
+                | CertificateRequired
+                | CertificateRevoked
+                | CertificateUnknown
+                | NoCertificate
+                | UnknownCA
+                | UnsupportedCertificate
+        )
+    )
 }
 
 impl Answer {

@@ -22,6 +22,9 @@ mod deliveries;
 mod delivery_lists;
 mod destinations;
 mod directory;
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+pub(crate) mod empty;
 mod everything;
 mod exports;
 mod filter;

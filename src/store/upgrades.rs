@@ -3,69 +3,10 @@
 
 use std::time::Duration;
 
-use sqlx::migrate::Migrator;
-use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use sqlx::AssertSqlSafe;
 
+use super::empty::Empty;
 use super::*;
-
-/// A database without a schema, that goes when this goes.
-struct Empty {
-    url: String,
-    _folder: tempfile::TempDir,
-    /// Of the server, and the name to drop.
-    server: Option<(String, String)>,
-}
-
-impl Empty {
-    fn sqlite() -> Empty {
-        let folder = tempfile::tempdir().unwrap();
-        let url = format!("sqlite:{}", folder.path().join("livewell.db").display());
-        Empty { url, _folder: folder, server: None }
-    }
-
-    async fn postgres() -> Option<Empty> {
-        let Ok(server) = std::env::var("TEST_POSTGRES_URL") else {
-            eprintln!("skipped: TEST_POSTGRES_URL names no PostgreSQL server (./tests/run starts one)");
-            return None;
-        };
-        let name = format!("livewell_upgrade_{}", uuid::Uuid::new_v4().simple());
-        on(&server, &format!("create database {name}")).await;
-        let (host, _) = server.rsplit_once('/').unwrap();
-        let url = format!("{host}/{name}");
-        Some(Empty { url, _folder: tempfile::tempdir().unwrap(), server: Some((server, name)) })
-    }
-
-    async fn each() -> Vec<Empty> {
-        std::iter::once(Empty::sqlite()).chain(Empty::postgres().await).collect()
-    }
-
-    async fn open(&self) -> Store {
-        Store::open(&DatabaseSettings { url: self.url.clone(), connections: 2 }).await.unwrap()
-    }
-
-    /// The database with the first so many migrations.
-    async fn at(&self, migrations: usize) -> Store {
-        let store = self.open().await;
-        let some = Migrator::with_migrations(MIGRATIONS.iter().take(migrations).cloned().collect());
-        match &store {
-            Store::Sqlite(sqlite) => sqlite.migrate(&some).await.unwrap(),
-            Store::Postgres(postgres) => postgres.migrate(&some).await.unwrap(),
-        }
-        store
-    }
-
-    async fn gone(self) {
-        if let Some((server, name)) = &self.server {
-            on(server, &format!("drop database {name} with (force)")).await;
-        }
-    }
-}
-
-async fn on(url: &str, statement: &str) {
-    let mut connection = PgConnection::connect(url).await.unwrap();
-    sqlx::raw_sql(AssertSqlSafe(statement.to_owned())).execute(&mut connection).await.unwrap();
-    connection.close().await.unwrap();
-}
 
 /// Each column of each table, and whether it holds numbers, texts or flags.
 async fn columns(store: &Store) -> Vec<(String, String, String)> {

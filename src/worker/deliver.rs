@@ -26,10 +26,19 @@ const MOST_LAPSES: i64 = 12;
 
 /// Takes and sends until stopped.
 pub(super) async fn deliver(worker: Arc<Worker>, stop: CancellationToken, tasks: TaskTracker) {
+    deliver_by(worker, stop, tasks, one).await;
+}
+
+/// The same, where `attempt` is what an attempt at a delivery does.
+pub(super) async fn deliver_by<A, F>(worker: Arc<Worker>, stop: CancellationToken, tasks: TaskTracker, attempt: A)
+where
+    A: Fn(Arc<Worker>, Leased, Grip, DateTime<Utc>, Instant) -> F + Copy + Send + 'static,
+    F: Future<Output = workflow::Result<()>> + Send + 'static,
+{
     let slots = Arc::new(Semaphore::new(worker.settings.workers.max(1)));
     while !stop.is_cancelled() {
         let told = worker.wake.notified();
-        let wait = match take_and_send(&worker, &slots, &tasks).await {
+        let wait = match take_and_send(&worker, &slots, &tasks, attempt).await {
             // There may be more.
             Ok((1.., _)) => continue,
             Ok((0, look_again)) => look_again.map_or(LOOK, |at| until(at, worker.clock.now()).min(LOOK)),
@@ -51,11 +60,16 @@ fn until(at: DateTime<Utc>, now: DateTime<Utc>) -> Duration {
 }
 
 /// How many were taken, and when there may be more.
-async fn take_and_send(
+async fn take_and_send<A, F>(
     worker: &Arc<Worker>,
     slots: &Arc<Semaphore>,
     tasks: &TaskTracker,
-) -> workflow::Result<(usize, Option<DateTime<Utc>>)> {
+    attempt: A,
+) -> workflow::Result<(usize, Option<DateTime<Utc>>)>
+where
+    A: Fn(Arc<Worker>, Leased, Grip, DateTime<Utc>, Instant) -> F + Copy + Send + 'static,
+    F: Future<Output = workflow::Result<()>> + Send + 'static,
+{
     // Only this loop takes hands, so that those that are free now stay so.
     drop(slots.acquire().await.expect("the semaphore of the delivery loop is never closed"));
     let limits = |practice: &str| worker.settings.limits(practice);
@@ -74,7 +88,9 @@ async fn take_and_send(
         let grip = worker.held.grip(&leased, since, worker.lease());
         let worker = Arc::clone(worker);
         tasks.spawn(async move {
-            in_hand(&worker, leased, grip).await;
+            let (at, began, lost) = (worker.clock.now(), Instant::now(), grip.lost.clone());
+            let attempt = attempt(Arc::clone(&worker), leased.clone(), grip, at, began);
+            in_hand(&worker, &leased, attempt, &lost, at, began).await;
             drop(hand);
             // The next for the same person, or for the same practice, may go now.
             worker.wake.notify_one();
@@ -85,10 +101,15 @@ async fn take_and_send(
 
 /// One attempt with all its ends: also that of a panic, which would come again with every attempt and hold up what
 /// waits behind, and that of a lost lease.
-async fn in_hand(worker: &Arc<Worker>, leased: Leased, grip: Grip) {
-    let (at, began) = (worker.clock.now(), Instant::now());
-    let lost = grip.lost.clone();
-    let attempt = tokio::spawn(one(Arc::clone(worker), leased.clone(), grip, at, began));
+async fn in_hand(
+    worker: &Worker,
+    leased: &Leased,
+    attempt: impl Future<Output = workflow::Result<()>> + Send + 'static,
+    lost: &CancellationToken,
+    at: DateTime<Utc>,
+    began: Instant,
+) {
+    let attempt = tokio::spawn(attempt);
     let stop = attempt.abort_handle();
     tokio::select! {
         ended = attempt => match ended {
@@ -100,7 +121,7 @@ async fn in_hand(worker: &Arc<Worker>, leased: Leased, grip: Grip) {
             Err(_) => {
                 tracing::error!(delivery.id = leased.id, "an attempt ended in a panic; a person has to look");
                 let verdict = Verdict::Refused { why: Why::RequestNotMade, outcome: None };
-                if let Err(error) = settle(worker, &leased, &[], &verdict, at, began).await {
+                if let Err(error) = settle(worker, leased, &[], &verdict, at, began).await {
                     tracing::error!(delivery.id = leased.id, error = %error, "nor could it be settled");
                 }
             }
@@ -131,7 +152,7 @@ async fn one(
         let late = Verdict::NeedsPerson { reason: Reason::AcknowledgementMissing };
         return settle(&worker, &leased, &[], &late, at, began).await;
     }
-    let dispatch = match workflow::prepare(store, house, leased.clone()).await {
+    let dispatch = match workflow::prepare(store, house, at, leased.clone()).await {
         Ok(Prepared::Ready(dispatch)) => *dispatch,
         Ok(Prepared::Held { leased, why }) => return workflow::hold(store, house, at, &leased, why).await,
         Err(workflow::Error::Store(why)) if why.may_pass() => return Err(why.into()),

@@ -10,6 +10,9 @@ mod held;
 mod keys;
 mod mesh;
 mod notify;
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+mod panics;
 mod tidy;
 
 use std::sync::Arc;

@@ -1,5 +1,7 @@
 //! What became of a referral, in one call: the referrer sees it without asking anyone.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
@@ -8,7 +10,7 @@ use crate::fhir::{Resource, systems};
 use crate::pathway::pam::PamReading;
 use crate::store::{DeliveryRow, MeshMessageRow, ReferralRow, Sight, Store, TaskRow};
 
-use super::deliver::at_the_practice;
+use super::deliver::{at_the_practice, steps};
 use super::unit::audit_row;
 use super::{Actor, Error, House, Result};
 
@@ -36,6 +38,11 @@ pub async fn status(
     let observations = recorded(tx.resources_of_referral(id, "Observation").await?, &ours)?;
     let deliveries = tx.deliveries_of_referral(id, &Sight::Everything).await?;
     let messages = tx.mesh_messages_of_referral(id).await?;
+    let mut answers = BTreeMap::new();
+    for row in deliveries.iter().filter(|row| row.state == "refused") {
+        // What the practice's system said to the attempt that it refused.
+        answers.insert(row.id.clone(), tx.attempts(&row.id).await?.pop().map(|last| last.answer).unwrap_or_default());
+    }
     drop(tx);
     let row = audit_row(actor, now, request_id, "$status", &format!("ServiceRequest/{id}"), &stored.person, "success");
     store.disclose(row).await?;
@@ -47,7 +54,8 @@ pub async fn status(
     for row in &deliveries {
         // The last message that carried it.
         let message = messages.iter().rev().find(|m| m.delivery == row.id);
-        parameters.push(delivery(row, message)?);
+        let said = message.map(|m| &m.said).or(answers.get(&row.id)).filter(|said| !said.is_empty());
+        parameters.push(delivery(row, message, said)?);
     }
     Ok(json!({ "resourceType": "Parameters", "parameter": parameters }))
 }
@@ -97,7 +105,7 @@ fn latest_pam(house: &House, observations: &[Resource]) -> Option<Value> {
     Some(json!({ "name": "pam", "part": part }))
 }
 
-fn delivery(row: &DeliveryRow, message: Option<&MeshMessageRow>) -> Result<Value> {
+fn delivery(row: &DeliveryRow, message: Option<&MeshMessageRow>, said: Option<&String>) -> Result<Value> {
     let mut part = vec![
         json!({ "name": "id", "valueString": row.id }),
         json!({ "name": "state", "valueCode": at_the_practice(&row.state) }),
@@ -114,22 +122,14 @@ fn delivery(row: &DeliveryRow, message: Option<&MeshMessageRow>) -> Result<Value
     if !row.why.is_empty() {
         part.push(json!({ "name": "why", "valueString": row.why }));
     }
-    if let Some(message) = message {
-        let steps = [
-            ("sent", message.sent_at),
-            ("received", message.received_at),
-            ("accepted", message.accepted_at),
-            ("filed", message.filed_at),
-            ("rejected", message.failed_at),
-        ];
-        for (name, at) in steps {
-            if let Some(at) = at {
-                part.push(json!({ "name": name, "valueInstant": instant(at.time()) }));
-            }
-        }
-        if !message.said.is_empty() {
-            part.push(json!({ "name": "outcome", "valueString": message.said }));
-        }
+    if !row.channel.is_empty() {
+        part.push(json!({ "name": "channel", "valueCode": row.channel }));
+    }
+    for (step, at) in message.into_iter().flat_map(steps) {
+        part.push(json!({ "name": step, "valueInstant": instant(at.time()) }));
+    }
+    if let Some(said) = said {
+        part.push(json!({ "name": "outcome", "valueString": said }));
     }
     for item in row.items()? {
         part.push(json!({ "name": "resource", "valueReference": { "reference": format!("{}/{}/_history/{}", item.kind, item.id, item.version) } }));

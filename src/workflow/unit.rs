@@ -232,6 +232,24 @@ impl<'a> Unit<'a> {
         self.places.contains_key(&format!("{kind}/{id}"))
     }
 
+    /// Every resource of a kind about a person, with this unit's own changes: what it is, whose, and its version once this
+    /// unit is durable.
+    pub(super) async fn all_of_person(&mut self, kind: &str, person: &str) -> Result<Vec<(Resource, Belongs, i64)>> {
+        let mut all = Vec::new();
+        for stored in self.tx.resources_of_person(person, kind).await? {
+            if !self.touches(kind, &stored.id) {
+                all.push((stored.resource()?, stored.belongs(), stored.version));
+            }
+        }
+        let here =
+            self.touched.iter().filter(|t| t.resource.kind() == kind && t.belongs.person == person && !t.deleted);
+        all.extend(here.map(|t| {
+            let version = t.before.as_ref().filter(|_| t.is_as_before()).map_or(t.version, |before| before.version);
+            (t.resource.clone(), t.belongs.clone(), version)
+        }));
+        Ok(all)
+    }
+
     /// Notes who did what, to be written with the rest.
     pub fn audit(&mut self, interaction: &str, target: &str, person: &str) {
         self.audit.push(audit_row(self.actor, self.now, self.request_id, interaction, target, person, "success"));

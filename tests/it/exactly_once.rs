@@ -4,6 +4,7 @@
 //! `TEST_WRITE_BACKS=5000 cargo test --test it exactly_once` runs longer (the default is sized for two cores).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -53,9 +54,21 @@ fn everything_is_there(stand_in: &StandIn, recorded: &[(String, Vec<String>)]) {
     }
 }
 
+/// Says how far it is, where somebody waits for a long run: past the capture of the test harness.
+fn say(said: std::fmt::Arguments<'_>) {
+    if std::env::var_os("TEST_WRITE_BACKS").is_some() {
+        let _ = writeln!(std::io::stderr(), "exactly once: {said}");
+    }
+}
+
 async fn until_settled(service: &Binary, patience: Duration) {
-    let until = Instant::now() + patience;
+    let (until, mut told) = (Instant::now() + patience, Instant::now());
     while service.count("delivery where settled_at is null").await > 0 {
+        if told.elapsed() > Duration::from_secs(5) {
+            let left = service.rows("select state, count(*) from delivery group by state order by state").await;
+            say(format_args!("{left:?}"));
+            told = Instant::now();
+        }
         if Instant::now() > until {
             let left = service.rows("select state, why, count(*) from delivery group by state, why").await;
             panic!("not delivered: {left:?}");
@@ -104,23 +117,29 @@ async fn through_faults_and_kills(database: Database) {
             (known.practice, ids)
         });
     }
-    for _ in 0..KILLS {
+    let began = Instant::now();
+    for kill in 1..=KILLS {
         tokio::time::sleep(Duration::from_millis(rand::rng().random_range(400..1500))).await;
         service.kill();
         service.start().await;
+        say(format_args!("killed {kill} times, {} to record", left.load(Ordering::SeqCst)));
     }
     let recorded = recorders.join_all().await;
-    until_settled(&service, Duration::from_secs(200)).await;
+    say(format_args!("all recorded after {:.0?}", began.elapsed()));
+    until_settled(&service, Duration::from_secs(200 + write_backs() as u64 / 10)).await;
 
     let total: usize = recorded.iter().map(|(_, ids)| ids.len()).sum();
     assert_eq!(total, write_backs());
     assert_eq!(service.count("delivery where state = 'delivered'").await, i64::try_from(total).unwrap());
     everything_is_there(&stand_in, &recorded);
     let again = service.count("delivery where lease > 1").await;
-    println!(
-        "{total} write-backs through {KILLS} kills and {} faults, {again} of them in several attempts",
-        faults.struck()
+    let summary = format!(
+        "{total} write-backs through {KILLS} kills and {} faults in {:.0?} on {database:?}, {again} of them in several attempts: each once, in order",
+        faults.struck(),
+        began.elapsed()
     );
+    println!("{summary}");
+    say(format_args!("{summary}"));
     service.end().await;
 }
 

@@ -75,7 +75,7 @@ async fn reached(app: TestApp, base: String) -> Reached {
 }
 
 /// Makes a practice's Endpoint one of MESH.
-async fn by_mesh(app: &TestApp, ods: &str) {
+pub(crate) async fn by_mesh(app: &TestApp, ods: &str) {
     let found =
         app.rows(&format!("select body from resource where kind = 'Endpoint' and body like '%/{ods}/fhir%'")).await;
     let mut endpoint: Value = serde_json::from_str(found[0][0].as_str().unwrap()).unwrap();
@@ -181,7 +181,12 @@ through_mesh! {
         assert_eq!(header["sender"]["identifier"], json!({ "system": ODS, "value": "TESTLW" }));
         assert_eq!(path::all(header, "focus.reference").len(), 3);
         let patient = message.resources("Patient")[0];
-        assert_eq!(patient["identifier"], json!([{ "system": NHS_NUMBER, "value": journey.nhs_number }]));
+        // All by which the practice can tell that it has the right person: nothing is read there before.
+        let expected = json!({
+            "resourceType": "Patient", "identifier": [{ "system": NHS_NUMBER, "value": journey.nhs_number }],
+            "name": [{ "family": "Example" }], "birthDate": "1951-04-22",
+        });
+        assert_eq!(patient, &expected);
         let patients = path::all(&message.bundle, "entry").into_iter().find(|e| e["resource"]["resourceType"] == "Patient");
         for kept in &made {
             let (kind, id) = kept.split_once('/').unwrap();
@@ -262,6 +267,27 @@ through_mesh! {
         with.practice.answer(&message, "write-back-response", "ok", Some("30001")).await;
         with.hears().await;
         assert_eq!(with.shown_state(&journey).await, "accepted");
+        let closed = "task where role = 'co-ordinator' and code = 'delivery-failed' and status = 'cancelled'";
+        assert_eq!((with.asked_of_co_ordinator().await, with.app.count(closed).await), (0, 1), "nobody has to look any more");
+    }
+
+    async fn a_late_answer_closes_the_task_only_when_nothing_else_of_the_persons_needs_anybody(with: Reached, unchanged) {
+        let (journey, first) = with.sent().await;
+        with.app.clock.advance(Duration::from_secs(73 * 3600));
+        with.hears().await;
+        let coach = with.app.staff("coach-north").await;
+        record(&coach, &encounter(&with.app, &journey)).await;
+        let second = with.one().await;
+        with.practice.answer(&second, "record-rejected", "ok", None).await;
+        with.hears().await;
+        assert_eq!(with.states().await, ["needs-person", "refused"]);
+        assert_eq!(with.asked_of_co_ordinator().await, 1, "one Task for both");
+        with.practice.answer(&first, "write-back-response", "ok", Some("30001")).await;
+        with.hears().await;
+        assert_eq!((with.states().await, with.asked_of_co_ordinator().await), (vec!["accepted".into(), "refused".into()], 1));
+        with.practice.answer(&second, "record-filed", "ok", None).await;
+        with.hears().await;
+        assert_eq!((with.states().await, with.asked_of_co_ordinator().await), (vec!["accepted".into(), "delivered".into()], 0));
     }
 
     async fn answers_that_come_twice_or_late_change_nothing(with: Reached, unchanged) {

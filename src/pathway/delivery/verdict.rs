@@ -59,6 +59,8 @@ pub enum Why {
     Timeout,
     /// No connection: name not found, connection refused, or no TLS session.
     Unreachable,
+    /// The other side ended the TLS session because of the certificate by which it was to know us, or for want of one.
+    CertificateRefused,
     /// The connection ended after the request was sent.
     ConnectionLost,
     /// The practice answered with this HTTP status.
@@ -95,6 +97,7 @@ impl Why {
         match self {
             Why::Timeout => "timeout".into(),
             Why::Unreachable => "unreachable".into(),
+            Why::CertificateRefused => "certificate-refused".into(),
             Why::ConnectionLost => "connection-lost".into(),
             Why::Status(status) => format!("status-{status}"),
             Why::AddressRefused => "address-refused".into(),
@@ -119,6 +122,9 @@ impl fmt::Display for Why {
         let said = match self {
             Why::Timeout => "The practice's system did not answer in time.",
             Why::Unreachable => "The practice's system could not be reached: check its address, name and certificate.",
+            Why::CertificateRefused => {
+                "The other side wants a certificate of this service that it accepts: for MESH check mesh.certificate and mesh.key."
+            }
             Why::ConnectionLost => "The connection ended after the request was sent.",
             Why::Status(status) => return write!(f, "The practice's system answered with status {status}."),
             Why::AddressRefused => "The practice's address is not https, or leads to a private or reserved network.",

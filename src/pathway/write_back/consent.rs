@@ -23,11 +23,11 @@ pub fn detail(consents: &[Resource]) -> Detail {
     let stands = |denial: &&Resource| {
         !consents.iter().any(|other| permits(other) && scope(other) == scope(denial) && is_later(other, denial))
     };
-    let denied = consents.iter().filter(|c| denies(c) && scope(c) != Some("research")).any(|c| stands(&c));
+    let denied = consents.iter().filter(|c| denies(c) && !is_research(c)).any(|c| stands(&c));
     if denied { Detail::CodedOnly } else { Detail::Full }
 }
 
-fn denies(consent: &Resource) -> bool {
+pub(super) fn denies(consent: &Resource) -> bool {
     match consent.text("status") {
         Some("rejected") => true,
         Some("active") => consent.value().get("provision").is_some_and(has_denial),
@@ -35,7 +35,7 @@ fn denies(consent: &Resource) -> bool {
     }
 }
 
-fn permits(consent: &Resource) -> bool {
+pub(super) fn permits(consent: &Resource) -> bool {
     consent.text("status") == Some("active") && consent.value().get("provision").is_none_or(|p| !has_denial(p))
 }
 
@@ -44,11 +44,15 @@ fn has_denial(provision: &Value) -> bool {
         || path::all(provision, "provision").into_iter().any(has_denial)
 }
 
+pub(super) fn is_research(consent: &Resource) -> bool {
+    scope(consent) == Some("research")
+}
+
 fn scope(consent: &Resource) -> Option<&str> {
     consent.text("scope.coding.code")
 }
 
-fn is_later(one: &Resource, other: &Resource) -> bool {
+pub(super) fn is_later(one: &Resource, other: &Resource) -> bool {
     let (Some(a), Some(b)) = (one.text("dateTime"), other.text("dateTime")) else { return false };
     match (instant(a), instant(b)) {
         (Some(a), Some(b)) => a > b,

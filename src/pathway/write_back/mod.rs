@@ -7,6 +7,7 @@ mod coded;
 mod consent;
 mod message;
 mod narrative;
+mod own_words;
 mod participants;
 mod preferences;
 mod provenance;
@@ -23,6 +24,7 @@ use crate::fhir::{Resource, systems};
 
 pub use consent::{Detail, detail};
 pub use message::{Addressing, Person, message};
+pub use own_words::{OWN_WORDS, Reader, shares_own_words};
 pub use preferences::{Preferences, Share};
 
 /// Identifier system of our records at a practice; the value is our logical id. Of a Provenance, which has no
@@ -85,6 +87,8 @@ pub struct Contents<'a> {
     pub author: &'a Logical,
     pub organization: &'a Logical,
     pub detail: Detail,
+    /// What of the person's own words they share with this practice, by our reference (`QuestionnaireResponse/…`).
+    pub own_words: &'a BTreeSet<String>,
     /// What the practice wants of it.
     pub preferences: &'a Preferences,
     pub codes: &'a CodeTable,
@@ -110,13 +114,12 @@ impl std::fmt::Debug for Outgoing {
     }
 }
 
-/// Whether recording this kind of resource writes back to the GP record. A QuestionnaireResponse does not: the person's
-/// own words (the Green Book) stay the person's.
+/// Whether recording this kind of resource writes back to the GP record; the person's own words ([`OWN_WORDS`]) only where
+/// they agreed.
 pub fn writes_back(resource: &Resource) -> bool {
-    matches!(
-        resource.kind(),
-        "Encounter" | "Observation" | "Goal" | "CarePlan" | "Consent" | "Communication" | "ServiceRequest"
-    )
+    let kind = resource.kind();
+    matches!(kind, "Encounter" | "Observation" | "Goal" | "CarePlan" | "Consent" | "Communication" | "ServiceRequest")
+        || kind == OWN_WORDS
 }
 
 /// The resources of a write-back, Encounters first and a Provenance of them all last; none when nothing of it leaves.
@@ -163,12 +166,23 @@ pub fn record_id(key: &str) -> &str {
 }
 
 /// What the practice does not want stays, and with coded entries only, what has no code is no entry; a correction of what is
-/// already there still goes.
+/// already there still goes. Of the person's own words that they share no more, that they were recorded in error.
 fn leaves(contents: &Contents<'_>, record: &Record<'_>) -> bool {
     let resource = record.resource;
+    let there = contents.copies.contains_key(&resource.reference());
+    if resource.kind() == OWN_WORDS && !contents.shares_words(&resource.reference()) {
+        return there && resource.text("status") == Some("entered-in-error");
+    }
     let wanted = contents.preferences.share(resource, contents.codes) != Share::None
         && (contents.detail == Detail::Full || coded::is_coded(resource));
-    writes_back(resource) && (wanted || contents.copies.contains_key(&resource.reference()))
+    writes_back(resource) && (wanted || there)
+}
+
+impl Contents<'_> {
+    /// Whether these words of the person's (`QuestionnaireResponse/…`) may be told.
+    fn shares_words(&self, reference: &str) -> bool {
+        self.detail == Detail::Full && self.own_words.contains(reference)
+    }
 }
 
 fn one(contents: &Contents<'_>, set: &BTreeSet<String>, record: &Record<'_>) -> Outgoing {
@@ -177,7 +191,9 @@ fn one(contents: &Contents<'_>, set: &BTreeSet<String>, record: &Record<'_>) -> 
     if contents.preferences.share(record.resource, contents.codes) == Share::Summary {
         preferences::summarise(&mut value);
     }
-    if contents.detail == Detail::CodedOnly {
+    if record.resource.kind() == OWN_WORDS && !contents.shares_words(&key) {
+        own_words::withhold(&mut value);
+    } else if contents.detail == Detail::CodedOnly {
         coded::strip(&mut value);
     }
     references::rewrite(&mut value, contents, set);
@@ -207,6 +223,11 @@ fn one(contents: &Contents<'_>, set: &BTreeSet<String>, record: &Record<'_>) -> 
 
 fn identify(fields: &mut Map<String, Value>, id: &str) {
     let ours = json!({ "system": RECORD_SYSTEM, "value": id });
+    // The one kind that has one identifier.
+    if fields.get("resourceType").and_then(Value::as_str) == Some(OWN_WORDS) {
+        fields.insert("identifier".into(), ours);
+        return;
+    }
     let mut identifiers = match fields.shift_remove("identifier") {
         Some(Value::Array(items)) => items,
         Some(single) => vec![single],

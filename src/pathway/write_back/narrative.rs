@@ -73,6 +73,7 @@ fn date(resource: &Resource) -> Option<String> {
         "dateTime",
         "authoredOn",
         "created",
+        "authored",
     ];
     let said = elements.into_iter().find_map(|e| resource.text(e))?;
     let day = said.get(..10).and_then(|d| NaiveDate::parse_from_str(d, "%Y-%m-%d").ok());

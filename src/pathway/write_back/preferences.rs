@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::own_words::OWN_WORDS;
 use crate::fhir::Resource;
 use crate::fhir::codes::CodeTable;
 
@@ -41,6 +42,8 @@ pub struct Preferences {
     pub closure: Share,
     /// Letters and messages to the person.
     pub letters: Share,
+    /// The person's own words, where they share them.
+    pub questionnaires: Share,
 }
 
 impl Default for Preferences {
@@ -58,6 +61,7 @@ impl Default for Preferences {
             reviews: full,
             closure: full,
             letters: full,
+            questionnaires: full,
         }
     }
 }
@@ -82,6 +86,7 @@ impl Preferences {
             "Communication" if says("topic", &["activity-service-closed"]) => self.closure,
             "Communication" if says("topic", &["activity-signposting"]) => self.signposts,
             "Communication" => self.letters,
+            OWN_WORDS => self.questionnaires,
             _ => Share::None,
         }
     }
@@ -122,6 +127,9 @@ const SUMMARY: &[&str] = &[
     "dateTime",
     "created",
     "authoredOn",
+    "authored",
+    "questionnaire",
+    "source",
     "sent",
     "effectiveDateTime",
     "effectivePeriod",
@@ -183,6 +191,7 @@ mod tests {
             reviews: nothing,
             closure: nothing,
             letters: nothing,
+            questionnaires: nothing,
         };
         let only = |change: fn(&mut Preferences)| {
             let mut preferences = none.clone();
@@ -201,11 +210,11 @@ mod tests {
             (is("Consent", "category", "", "active"), only(|p| p.consents = Share::Full)),
             (is("ServiceRequest", "category", "", "active"), only(|p| p.referrals = Share::Full)),
             (is("Communication", "category", "", "completed"), only(|p| p.letters = Share::Full)),
-            (is("QuestionnaireResponse", "category", "", "completed"), Preferences::default()),
+            (is("QuestionnaireResponse", "category", "", "completed"), only(|p| p.questionnaires = Share::Full)),
         ];
         for (at, (resource, preferences)) in kinds.iter().enumerate() {
             let share = preferences.share(resource, CodeTable::embedded());
-            assert_eq!(share == Share::Full, at < 11, "{at}");
+            assert_eq!((share, preferences == &none), (Share::Full, false), "{at}");
             assert_eq!(none.share(resource, CodeTable::embedded()), Share::None, "{at}");
         }
     }

@@ -6,10 +6,10 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value, json};
 
 use super::coded::{is_spent, not_shared};
-use super::{Contents, Logical, PRACTICE_PATIENT, RECORD_SYSTEM, full_url, record_id};
+use super::{Contents, Logical, OWN_WORDS, PRACTICE_PATIENT, RECORD_SYSTEM, full_url, record_id};
 
-/// Kinds that hold the person's own words: not even their existence is told.
-const STAYS: &[&str] = &["QuestionnaireResponse", "Questionnaire"];
+/// Kinds that hold the person's own words: not even their existence is told, but where the person shares them.
+const STAYS: &[&str] = &[OWN_WORDS, "Questionnaire"];
 
 /// Rewrites every reference in the resource; `set` are the keys that leave together.
 pub(super) fn rewrite(resource: &mut Value, contents: &Contents<'_>, set: &BTreeSet<String>) {
@@ -77,7 +77,7 @@ impl Rewriting<'_> {
         let kind = key.split_once('/').map_or("", |(kind, _)| kind);
         if self.contents.person.contains(key) {
             Some(json!({ "reference": PRACTICE_PATIENT }))
-        } else if STAYS.contains(&kind) || kind == "Patient" {
+        } else if kind == "Patient" || (STAYS.contains(&kind) && !self.contents.shares_words(key)) {
             None
         } else if let Some(copy) = self.contents.copies.get(key).filter(|copy| !copy.reference.is_empty()) {
             Some(json!({ "reference": copy.reference }))

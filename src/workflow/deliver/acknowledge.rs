@@ -8,7 +8,7 @@ use crate::pathway::delivery::{Acknowledgement, DeliveryState, Stage};
 use crate::store::{DeliveryRow, MeshMessageRow, MessageName, PracticeCopyRow, Store, StoreError};
 
 use super::super::{Actor, House, Result, Unit};
-use super::settle::{ask_about_failure, delivery_of, row_after};
+use super::settle::{ask_about_failure, ask_no_longer, delivery_of, row_after};
 
 /// What an answer came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +54,8 @@ pub async fn acknowledge(
     }
     if matches!(after.state, DeliveryState::Accepted | DeliveryState::Delivered) {
         there(&mut unit, &delivery, &message).await?;
+        // It may have been asked about before this answer came.
+        ask_no_longer(&mut unit, &delivery.person).await?;
     }
     if after.state == DeliveryState::Refused {
         ask_about_failure(&mut unit, &delivery).await?;

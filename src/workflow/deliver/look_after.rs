@@ -2,10 +2,9 @@
 
 use chrono::{DateTime, Utc};
 
-use super::super::{Actor, Error, House, Result, Unit, tasks};
-use super::settle::{delivery_of, row_after};
+use super::super::{Actor, Error, House, Result, Unit};
+use super::settle::{ask_no_longer, delivery_of, row_after};
 use crate::pathway::delivery::{Delivery, DeliveryState, NotPossible};
-use crate::pathway::task::Event;
 use crate::store::{DeliveryRow, Store, StoreError};
 
 /// What is wanted of a delivery.
@@ -72,9 +71,7 @@ pub async fn look_after(
     if !unit.tx.change_delivery(&before, &row, before.settled_at.is_some() && row.settled_at.is_none()).await? {
         return Err(StoreError::Conflict.into());
     }
-    if !before.person.is_empty() && !unit.tx.has_parked_delivery(&before.person).await? {
-        close_tasks(&mut unit, &before.person).await?;
-    }
+    ask_no_longer(&mut unit, &before.person).await?;
     unit.audit(wish.interaction(), &target(&before), &before.person);
     unit.commit().await?;
     Ok(row)
@@ -82,12 +79,4 @@ pub async fn look_after(
 
 fn target(row: &DeliveryRow) -> String {
     if row.purpose == "notification" { row.practice.clone() } else { format!("Organization/{}", row.practice) }
-}
-
-async fn close_tasks(unit: &mut Unit<'_>, person: &str) -> Result<()> {
-    for id in unit.tx.open_tasks_for_person(person, "delivery-failed").await? {
-        let (row, task) = tasks::seen(unit, &id).await?;
-        tasks::apply(unit, row, task, Event::Cancel).await?;
-    }
-    Ok(())
 }

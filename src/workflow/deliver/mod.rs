@@ -6,6 +6,7 @@ mod message;
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 mod model;
+mod own_words;
 mod prepare;
 mod route;
 mod settle;
@@ -25,8 +26,8 @@ pub(super) use route::{endpoint, identity_is_settled, queue, route_is_known};
 pub(super) use settle::conclude;
 pub use settle::{Attempted, hold, nothing_to_send, settle};
 pub use take::{Taken, Terms, destination_of, keep_leases, take};
-pub(super) use view::at_the_practice;
 pub use view::deliveries;
+pub(super) use view::{at_the_practice, steps};
 
 fn corrupt(leased: &Leased, why: &str) -> Error {
     Error::Store(StoreError::Corrupt { table: "delivery", id: leased.id.clone(), why: why.to_owned() })

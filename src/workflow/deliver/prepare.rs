@@ -2,17 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use chrono::{DateTime, Utc};
 use serde_json::Value;
 
 use crate::fhir::systems::{JOB_ROLE, NHS_NUMBER, ODS, REFERRAL_REFERENCE};
 use crate::fhir::{Resource, path};
-use crate::pathway::write_back::{Contents, Detail, Logical, Outgoing, PracticeCopy, Record, detail, outgoing};
+use crate::pathway::write_back::{Contents, Logical, Outgoing, PracticeCopy, Record, detail, outgoing};
 use crate::store::{Leased, PersonRow, Sight, Store, Tx};
 
 use super::super::links::references;
 use super::super::{Error, House, Result};
-use super::corrupt;
 use super::route::{NO_ENDPOINT, NO_IDENTITY, Route, endpoint};
+use super::{corrupt, own_words};
 
 /// A delivery in the hands of a worker, with what is to be sent.
 pub struct Dispatch {
@@ -41,7 +42,7 @@ pub enum Prepared {
 }
 
 /// Puts together what a leased delivery sends, from what is recorded and consented to now.
-pub async fn prepare(store: &Store, house: &House, leased: Leased) -> Result<Prepared> {
+pub async fn prepare(store: &Store, house: &House, now: DateTime<Utc>, leased: Leased) -> Result<Prepared> {
     let mut tx = store.read().await?;
     let person = tx.person(&leased.person).await?.ok_or(Error::NotFound)?;
     let Some(nhs_number) = person.nhs_number.clone() else {
@@ -52,7 +53,7 @@ pub async fn prepare(store: &Store, house: &House, leased: Leased) -> Result<Pre
     };
     let organization = organization(&mut tx, house).await?;
     let author = logical(&mut tx, house, &leased.author).await?.unwrap_or_else(|| organization.clone());
-    let outgoing = contents(&mut tx, house, &leased, &person, &route, (&author, &organization)).await?;
+    let outgoing = contents(&mut tx, house, now, (&leased, &person), &route, (&author, &organization)).await?;
     let look_first = leased.attempts > 1;
     let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
     let leased = Leased { channel: route.channel().to_owned(), ..leased };
@@ -73,13 +74,16 @@ pub async fn prepare(store: &Store, house: &House, leased: Leased) -> Result<Pre
 async fn contents(
     tx: &mut Tx,
     house: &House,
-    leased: &Leased,
-    person: &PersonRow,
+    now: DateTime<Utc>,
+    (leased, person): (&Leased, &PersonRow),
     route: &Route,
     (author, organization): (&Logical, &Logical),
 ) -> Result<Vec<Outgoing>> {
     let resources = carried(tx, leased).await?;
-    let consents = consents(tx, house, person).await?;
+    let consents = tx.resources_of_person(&person.id, "Consent").await?;
+    let consents = consents.iter().map(|c| Ok((c.resource()?, c.sender.as_str()))).collect::<Result<Vec<_>>>()?;
+    let consents = own_words::that_count(house, consents);
+    let own_words = own_words::shared(tx, &leased.practice, &consents, &resources, now).await?;
     let mut patients = BTreeSet::from([format!("Patient/{}", person.id)]);
     patients.extend(tx.resources_of_person(&person.id, "Patient").await?.iter().map(|p| format!("Patient/{}", p.id)));
     let Meanings { mut copies, directory } = meanings(tx, house, &leased.practice, &resources).await?;
@@ -101,6 +105,7 @@ async fn contents(
         author,
         organization,
         detail: detail(&consents),
+        own_words: &own_words,
         preferences: house.preferences(&leased.practice),
         codes: &house.codes,
     }))
@@ -163,19 +168,6 @@ async fn organization(tx: &mut Tx, house: &House) -> Result<Logical> {
         display: known.and_then(|o| o.text("name").map(str::to_owned)),
         role: None,
     })
-}
-
-/// What decides how much leaves: every Consent that Live Well recorded, and those of others that deny. A permission that
-/// somebody else says they have is none.
-async fn consents(tx: &mut Tx, house: &House, person: &PersonRow) -> Result<Vec<Resource>> {
-    let mut consents = Vec::new();
-    for stored in tx.resources_of_person(&person.id, "Consent").await? {
-        let consent = stored.resource()?;
-        if stored.sender == house.organization() || detail(std::slice::from_ref(&consent)) == Detail::CodedOnly {
-            consents.push(consent);
-        }
-    }
-    Ok(consents)
 }
 
 /// What a reference of ours means to a practice that has none of our resources: an identifier and a name.

@@ -9,6 +9,7 @@ use crate::pathway::delivery::Delivery;
 use crate::store::{At, DeliveryItem, NewDelivery, PersonRow, Store, Tx};
 
 use super::super::{Actor, House, Result, Unit, tasks};
+use super::own_words;
 
 /// Waits for an Endpoint of the practice.
 pub(super) const NO_ENDPOINT: &str = "no-endpoint";
@@ -18,7 +19,7 @@ pub(super) const NO_PRACTICE: &str = "no-practice";
 pub(super) const NO_IDENTITY: &str = "no-identity";
 
 /// Queues what was recorded for the practice whose record hears of it. Without one, or without a way there, it is held
-/// and a co-ordinator is asked: nothing is dropped.
+/// and a co-ordinator is asked: nothing is dropped but the person's own words, where they did not agree.
 pub(in crate::workflow) async fn queue(
     unit: &mut Unit<'_>,
     person: &str,
@@ -28,6 +29,10 @@ pub(in crate::workflow) async fn queue(
     unit.hold_person(person).await?;
     let Some(person) = unit.tx.person(person).await? else { return Ok(()) };
     let practice = practice_of(unit, &person, referral).await?;
+    let items = own_words::with_agreement(unit, &person.id, &practice, items).await?;
+    if items.is_empty() {
+        return Ok(());
+    }
     let why = waits_for(unit, &person, &practice).await?;
     let delivery = Delivery::queued(why.is_empty(), unit.now);
     unit.tx

@@ -5,6 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use crate::pathway::delivery::{Delivery, DeliveryState, Pace, Reason, Verdict};
+use crate::pathway::task::Event;
 use crate::pathway::write_back::Outgoing;
 use crate::store::{At, AttemptRow, DeliveryRow, Leased, PersonRow, PracticeCopyRow, Store};
 
@@ -128,6 +129,18 @@ pub(super) async fn ask_about_failure(unit: &mut Unit<'_>, delivery: &DeliveryRo
         && !unit.tx.has_open_task_for_person(&person.id, "delivery-failed").await?
     {
         tasks::for_co_ordinator(unit, "delivery-failed", &person, &delivery.practice, &delivery.referral).await?;
+    }
+    Ok(())
+}
+
+/// Takes back what a co-ordinator was asked about a person's deliveries, where none of them needs anybody any more.
+pub(super) async fn ask_no_longer(unit: &mut Unit<'_>, person: &str) -> Result<()> {
+    if person.is_empty() || unit.tx.has_parked_delivery(person).await? {
+        return Ok(());
+    }
+    for id in unit.tx.open_tasks_for_person(person, "delivery-failed").await? {
+        let (row, task) = tasks::seen(unit, &id).await?;
+        tasks::apply(unit, row, task, Event::Cancel).await?;
     }
     Ok(())
 }

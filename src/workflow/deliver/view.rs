@@ -7,7 +7,7 @@ use super::super::unit::audit_row;
 use super::super::{Actor, Error, House, Result};
 use crate::fhir::systems::{DELIVERY_STATE, ODS};
 use crate::fhir::when::instant;
-use crate::store::{AttemptRow, DeliveryRow, Store};
+use crate::store::{At, AttemptRow, DeliveryRow, MeshMessageRow, Store};
 
 /// The searchset of `ServiceRequest/{id}/$deliveries`. A practice sees what went to itself.
 pub async fn deliveries(
@@ -22,11 +22,13 @@ pub async fn deliveries(
     let stored =
         tx.resource("ServiceRequest", id, &actor.sight).await?.filter(|s| !s.deleted).ok_or(Error::NotFound)?;
     let mut entries = Vec::new();
+    let messages = tx.mesh_messages_of_referral(id).await?;
     for row in tx.deliveries_of_referral(id, &actor.sight).await? {
         let attempts = tx.attempts(&row.id).await?;
+        let messages: Vec<&MeshMessageRow> = messages.iter().filter(|message| message.delivery == row.id).collect();
         entries.push(json!({
             "fullUrl": format!("urn:uuid:{}", row.id),
-            "resource": communication(&row, &attempts)?,
+            "resource": communication(&row, &attempts, &messages)?,
             "search": { "mode": "match" },
         }));
     }
@@ -43,7 +45,7 @@ pub async fn deliveries(
 }
 
 /// A delivery as a Communication: `status` in FHIR's words, `statusReason` in ours, what it carries as `payload`.
-fn communication(row: &DeliveryRow, attempts: &[AttemptRow]) -> Result<Value> {
+fn communication(row: &DeliveryRow, attempts: &[AttemptRow], messages: &[&MeshMessageRow]) -> Result<Value> {
     let mut said = json!({
         "resourceType": "Communication",
         "id": row.id,
@@ -62,8 +64,12 @@ fn communication(row: &DeliveryRow, attempts: &[AttemptRow]) -> Result<Value> {
     if let Some(first) = attempts.first() {
         said["sent"] = json!(instant(first.at.time()));
     }
-    if let Some(at) = row.settled_at.filter(|_| row.state == "delivered") {
+    let written = row.settled_at.filter(|_| row.state == "delivered");
+    if let Some(at) = messages.iter().filter_map(|message| message.received_at).min().or(written) {
         said["received"] = json!(instant(at.time()));
+    }
+    if !row.channel.is_empty() {
+        said["medium"] = json!([{ "text": row.channel }]);
     }
     if !row.practice.is_empty() {
         let practice = json!({ "type": "Organization", "identifier": { "system": ODS, "value": row.practice } });
@@ -74,15 +80,38 @@ fn communication(row: &DeliveryRow, attempts: &[AttemptRow]) -> Result<Value> {
         json!({ "contentReference": { "reference": reference } })
     });
     said["payload"] = carried.collect();
-    let notes = attempts.iter().map(|a| {
-        let text = format!("Attempt {}: {} {}", a.number, a.verdict, a.why);
-        json!({ "time": instant(a.at.time()), "text": text.trim_end() })
-    });
-    let notes: Vec<Value> = notes.collect();
+    let notes = notes(attempts, messages);
     if !notes.is_empty() {
         said["note"] = Value::Array(notes);
     }
     Ok(said)
+}
+
+/// What was tried and what was heard, in the order of time.
+fn notes(attempts: &[AttemptRow], messages: &[&MeshMessageRow]) -> Vec<Value> {
+    let tried = attempts.iter().map(|a| (a.at, format!("Attempt {}: {} {} {}", a.number, a.verdict, a.why, a.answer)));
+    let heard = messages.iter().flat_map(|message| {
+        steps(message).map(|(step, at)| {
+            let (why, said) = if step == "rejected" { (&*message.why, &*message.said) } else { ("", "") };
+            (at, format!("Message {}: {step} {why} {said}", message.number))
+        })
+    });
+    let mut notes: Vec<(At, String)> = tried.chain(heard).collect();
+    notes.sort_by_key(|(at, _)| *at);
+    let note = |(at, text): (At, String)| json!({ "time": instant(at.time()), "text": text.trim_end() });
+    notes.into_iter().map(note).collect()
+}
+
+/// How far a message came, and when: `sent`, `received`, `accepted`, `filed`, `rejected`.
+pub(in crate::workflow) fn steps(message: &MeshMessageRow) -> impl Iterator<Item = (&'static str, At)> {
+    let steps = [
+        ("sent", message.sent_at),
+        ("received", message.received_at),
+        ("accepted", message.accepted_at),
+        ("filed", message.filed_at),
+        ("rejected", message.failed_at),
+    ];
+    steps.into_iter().filter_map(|(step, at)| Some((step, at?)))
 }
 
 /// `Communication.status` of a delivery's state.
@@ -109,8 +138,12 @@ pub(in crate::workflow) fn at_the_practice(state: &str) -> &str {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
+    use crate::fhir::profiles;
     use crate::pathway::delivery::DeliveryState;
 
     #[test]
@@ -118,5 +151,12 @@ mod tests {
         for state in DeliveryState::ALL {
             assert_eq!(status(state.code()) == "unknown", state == DeliveryState::Unknown, "{state:?}");
         }
+    }
+
+    #[test]
+    fn the_code_system_has_every_state_that_is_told_and_no_other() {
+        let system = profiles::resource("CodeSystem", "delivery-state").unwrap();
+        let codes: BTreeSet<&str> = system.all("concept.code").into_iter().filter_map(Value::as_str).collect();
+        assert_eq!(codes, DeliveryState::ALL.iter().map(|state| at_the_practice(state.code())).collect());
     }
 }

@@ -48,6 +48,11 @@ impl Database {
 }
 
 impl Made {
+    /// One that is there already, and stays.
+    pub(crate) fn at(url: &str) -> Made {
+        Made { url: url.to_owned(), server: None }
+    }
+
     /// As the configuration takes it.
     pub(crate) fn config(&self) -> DatabaseUrl {
         DatabaseUrl(self.url.clone())

@@ -19,11 +19,12 @@ const SHARED_KEY: &str = "BackBone";
 /// A sandbox of the test's own. It ends with the test.
 pub(crate) struct Sandbox {
     pub(crate) port: u16,
+    scheme: &'static str,
     process: Child,
 }
 
 impl Sandbox {
-    /// Starts it. None, and said, where the package is not there: `./tests/run` installs it and names its Python in
+    /// Starts it, with `tls` (certificate, key, and the issuer of its clients' certificates) over TLS. None, and said, where the package is not there: `./tests/run` installs it and names its Python in
     /// `TEST_MESH_PYTHON`; one that is named has to work.
     pub(crate) fn start(tls: &[&str]) -> Option<Sandbox> {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/oracles/mesh_server.py");
@@ -36,11 +37,12 @@ impl Sandbox {
         let mut process = command.spawn().unwrap();
         let mut line = String::new();
         BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        Some(Sandbox { port: line.trim().parse().expect("the sandbox says its port"), process })
+        let scheme = if tls.is_empty() { "http" } else { "https" };
+        Some(Sandbox { port: line.trim().parse().expect("the sandbox says its port"), scheme, process })
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        format!("{}://127.0.0.1:{}", self.scheme, self.port)
     }
 }
 

@@ -13,6 +13,7 @@ struct Case {
     author: Logical,
     organization: Logical,
     preferences: Preferences,
+    own_words: BTreeSet<String>,
 }
 
 fn case() -> Case {
@@ -39,6 +40,7 @@ fn case() -> Case {
         author: coach,
         organization,
         preferences: Preferences::default(),
+        own_words: BTreeSet::new(),
     }
 }
 
@@ -55,6 +57,7 @@ impl Case {
             author: &self.author,
             organization: &self.organization,
             detail,
+            own_words: &self.own_words,
             preferences: &self.preferences,
             codes: CodeTable::embedded(),
         })
@@ -157,17 +160,66 @@ fn references_are_ones_the_practice_can_follow() {
     assert_eq!(targets, [&json!(full_url("Encounter/e1")), &json!(full_url("Observation/o1"))]);
 }
 
+/// The person's wellbeing plan in their own words.
+fn green_book(status: &str) -> Resource {
+    Resource::from_value(json!({
+        "resourceType": "QuestionnaireResponse", "id": "q1", "status": status,
+        "identifier": { "system": "https://elsewhere.example/Id", "value": "77" },
+        "subject": { "reference": "Patient/ours" }, "source": { "reference": "Patient/ours" }, "authored": "2026-05-03",
+        "item": [{ "linkId": "keeps-me-well", "answer": [{ "valueString": "SECRET-WORDS" }] }],
+    }))
+    .unwrap()
+}
+
 #[test]
-fn the_green_book_never_leaves_and_is_not_mentioned() {
-    let questionnaire = json!({ "resourceType": "QuestionnaireResponse", "id": "q1", "status": "completed" });
-    let answers = Resource::from_value(questionnaire).unwrap();
-    assert!(!writes_back(&answers));
+fn the_green_book_does_not_leave_without_agreement_and_is_not_mentioned() {
+    let answers = green_book("completed");
     for detail in [Detail::Full, Detail::CodedOnly] {
-        let out = case().written(detail, &[&answers, &encounter(), &observation()]);
+        let mut case = case();
+        if detail == Detail::CodedOnly {
+            // Agreed to once, and no detail is shared any more.
+            case.own_words.insert("QuestionnaireResponse/q1".into());
+        }
+        let out = case.written(detail, &[&answers, &encounter(), &observation()]);
         let text = text_of(&out);
         assert!(!text.contains("SECRET-WORDS") && !text.contains("Questionnaire") && !text.contains("#gb"), "{text}");
     }
     assert!(case().written(Detail::Full, &[&answers]).is_empty());
+}
+
+#[test]
+fn the_green_book_leaves_whole_where_the_person_agreed() {
+    let mut case = case();
+    case.own_words.insert("QuestionnaireResponse/q1".into());
+    let out = case.written(Detail::Full, &[&green_book("completed"), &observation()]);
+    assert_eq!(
+        out.iter().map(|o| o.key.as_str()).collect::<Vec<_>>(),
+        ["QuestionnaireResponse/q1", "Observation/o1", "Provenance/d-1"]
+    );
+    let words = &out[0].resource;
+    assert_eq!(words["identifier"], json!({ "system": RECORD_SYSTEM, "value": "q1" }), "R4 lets it have one");
+    assert_eq!(words["item"][0]["answer"][0]["valueString"], "SECRET-WORDS");
+    assert_eq!(
+        (&words["subject"], &words["source"]),
+        (&json!({ "reference": PRACTICE_PATIENT }), &json!({ "reference": PRACTICE_PATIENT }))
+    );
+    assert!(!words["text"].to_string().contains("SECRET"), "the narrative is of codes, as any");
+    assert_eq!(out[1].resource["derivedFrom"][0]["reference"], full_url("QuestionnaireResponse/q1"));
+    case.preferences.questionnaires = Share::None;
+    assert!(case.written(Detail::Full, &[&green_book("completed")]).is_empty(), "the practice wants none");
+}
+
+#[test]
+fn of_a_green_book_that_is_shared_no_more_only_its_withdrawal_reaches_the_practice() {
+    let mut case = case();
+    let copy = PracticeCopy { reference: "QuestionnaireResponse/9".into(), version: None };
+    case.copies.insert("QuestionnaireResponse/q1".into(), copy);
+    assert!(case.written(Detail::Full, &[&green_book("amended")]).is_empty());
+    for detail in [Detail::Full, Detail::CodedOnly] {
+        let out = case.written(detail, &[&green_book("entered-in-error")]);
+        assert!(out[0].previous.is_some() && out[0].resource["status"] == "entered-in-error");
+        assert!(out[0].resource.get("item").is_none() && !text_of(&out).contains("SECRET"), "{}", text_of(&out));
+    }
 }
 
 #[test]
