@@ -52,13 +52,14 @@ impl Sight {
                 query.push(
                     // A Subscription that no member of staff made is its system's own.
                     " and (r.kind <> 'Subscription' or exists (select 1 from subscription s where s.id = r.id \
-                     and s.staff <> '')) and (r.person = '' or not exists (select 1 from referral f where f.person = r.person) \
+                     and s.staff <> '')) and (r.person = '' \
                      or exists (select 1 from referral f where f.person = r.person and f.locality in (''",
                 );
                 for locality in localities {
                     query.push(", ").bind(locality.as_str());
                 }
-                query.push(")))");
+                // Last: it is hardly ever so, and whoever was found before does not pay for it.
+                query.push(")) or not exists (select 1 from referral f where f.person = r.person))");
             }
             Sight::Practice(organization) => {
                 query.push(" and ((r.person = '' and r.sender = '') or r.sender = ").bind(organization.as_str());
