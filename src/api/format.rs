@@ -73,8 +73,16 @@ impl Format {
         json!({ "relation": relation, "url": url })
     }
 
+    /// Whether a stored text is the answer as it is.
+    pub(super) fn as_stored(&self) -> bool {
+        !self.xml && !self.pretty && self.view == View::Whole
+    }
+
     /// An answer whose body is this resource.
     pub(super) fn value(&self, status: StatusCode, value: &Value) -> Response {
+        if self.as_stored() {
+            return plain(status, JSON, value.to_string().into_bytes());
+        }
         match Resource::from_value(self.view.of(value).unwrap_or_else(|| value.clone())) {
             Ok(resource) => self.resource(status, &resource),
             Err(_) => plain(status, JSON, value.to_string().into_bytes()),
@@ -93,7 +101,7 @@ impl Format {
 
     /// An answer whose body is stored text, which is sent as it is where it can be.
     pub(super) fn stored(&self, status: StatusCode, body: String) -> Response {
-        if !self.xml && !self.pretty && self.view == View::Whole {
+        if self.as_stored() {
             return plain(status, JSON, body.into_bytes());
         }
         match serde_json::from_str::<Value>(&body) {

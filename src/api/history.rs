@@ -1,12 +1,12 @@
 //! History of one resource, of a type and of all (<https://hl7.org/fhir/R4/http.html#history>).
 
 use axum::extract::{Path, State as Extract};
-use axum::http::StatusCode;
 use axum::response::Response;
 use serde_json::{Value, json};
 
 use super::error::Error;
 use super::format::SHAPING;
+use super::listing::Listed;
 use super::resources::disclose;
 use super::state::{Call, State};
 use super::types::served;
@@ -81,27 +81,24 @@ async fn answer(doors: &State, call: &Call, of: HistoryOf, below: &str) -> Resul
         bundle["total"] = json!(rows.len());
     }
     bundle["link"] = Value::Array(links);
-    if !rows.is_empty() {
-        bundle["entry"] = rows.iter().map(|row| entry(doors, row)).collect();
-    }
-    Ok(call.format.value(StatusCode::OK, &bundle))
+    let entries: Vec<Listed<'_>> = rows.iter().map(|row| entry(doors, row)).collect();
+    Ok(call.format.listing(bundle, &entries))
 }
 
-fn entry(doors: &State, row: &HistoryRow) -> Value {
+fn entry<'a>(doors: &State, row: &'a HistoryRow) -> Listed<'a> {
     let HistoryRow { kind, id, version, .. } = row;
     let (method, url, status) = match (row.deleted, *version) {
         (true, _) => ("DELETE", format!("{kind}/{id}"), "204"),
         (false, 1) => ("POST", kind.clone(), "201"),
         (false, _) => ("PUT", format!("{kind}/{id}"), "200"),
     };
-    let mut entry = json!({ "fullUrl": format!("{}/{kind}/{id}", doors.fhir_base()) });
-    if !row.deleted {
-        entry["resource"] = serde_json::from_str(&row.body).unwrap_or(Value::Null);
+    let full_url = format!("{}/{kind}/{id}", doors.fhir_base());
+    let request = json!({ "method": method, "url": url });
+    let response = json!({ "status": status, "etag": etag(*version), "lastModified": instant(row.updated_at.time()) });
+    if row.deleted {
+        return Listed::Made(json!({ "fullUrl": full_url, "request": request, "response": response }));
     }
-    entry["request"] = json!({ "method": method, "url": url });
-    entry["response"] =
-        json!({ "status": status, "etag": etag(*version), "lastModified": instant(row.updated_at.time()) });
-    entry
+    Listed::Stored { full_url, body: &row.body, beside: json!({ "request": request, "response": response }) }
 }
 
 /// A history as it was asked for.

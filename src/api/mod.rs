@@ -11,6 +11,7 @@ mod format;
 mod health;
 mod history;
 mod inner;
+mod listing;
 mod metadata;
 mod oauth;
 mod openapi;

@@ -73,7 +73,7 @@ pub use search::{Found, Key, Page, Place};
 pub use settings::DatabaseSettings;
 pub use submissions::SubmissionRow;
 pub use subscriptions::{EventRow, SubscriptionRow};
-pub use tasks::{TaskRow, WorkOrder};
+pub use tasks::{QueuedTask, TaskRow, WorkOrder};
 
 static MIGRATIONS: Migrator = sqlx_macros::migrate!("src/store/migrations");
 

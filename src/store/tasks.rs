@@ -46,6 +46,15 @@ pub struct WorkOrder<'a> {
     pub now: At,
 }
 
+/// A Task resource, and where it stands in the queue.
+#[derive(sqlx_macros::FromRow)]
+pub struct QueuedTask {
+    pub priority: i64,
+    pub due: At,
+    #[sqlx(flatten)]
+    pub task: Stored,
+}
+
 const COLUMNS: &str = "t.id, t.version, t.status, t.code, t.role, t.locality, t.practice, t.owner, t.priority, t.ready, t.due, \
      t.referral, t.person, t.created_at, t.open, t.held_at";
 
@@ -199,10 +208,11 @@ impl Tx {
         sight: &Sight,
         after: Option<(i64, i64, &str)>,
         limit: i64,
-    ) -> Result<Vec<(TaskRow, Stored)>, StoreError> {
+    ) -> Result<Vec<QueuedTask>, StoreError> {
+        // Of the queue no more than its order has: an index holds that, and the row itself is not read.
         let mut query = Query::new(
-            "select t.id, t.version, t.status, t.code, t.role, t.locality, t.practice, t.owner, t.priority, t.ready, t.due, \
-             t.referral, t.person, t.created_at, t.open, t.held_at, r.kind, r.updated_at, r.deleted, r.sender, r.body",
+            "select t.priority, t.due, r.kind, r.id, r.version, r.updated_at, r.deleted, r.sender, r.person, r.referral, \
+             r.body",
         );
         queued(&mut query, wanted, sight);
         if let Some((priority, due, id)) = after {
@@ -210,8 +220,7 @@ impl Tx {
             query.bind(id).push(")");
         }
         query.push(" order by t.priority, t.due, t.id limit ").bind(limit);
-        let rows: Vec<TaskAndBody> = self.rows(query).await?;
-        Ok(rows.into_iter().map(TaskAndBody::split).collect())
+        self.rows(query).await
     }
 
     /// Open Tasks by step: how many, and how many of them are past their due time.
@@ -270,33 +279,5 @@ fn only_open(test: &QueueTest) -> bool {
     match test {
         QueueTest::Is { column: Column::Status, any, not } => !not && any.iter().all(|status| is_open_status(status)),
         _ => false,
-    }
-}
-
-#[derive(sqlx_macros::FromRow)]
-struct TaskAndBody {
-    #[sqlx(flatten)]
-    task: TaskRow,
-    kind: String,
-    updated_at: At,
-    deleted: bool,
-    sender: String,
-    body: String,
-}
-
-impl TaskAndBody {
-    fn split(self) -> (TaskRow, Stored) {
-        let stored = Stored {
-            kind: self.kind,
-            id: self.task.id.clone(),
-            version: self.task.version,
-            updated_at: self.updated_at,
-            deleted: self.deleted,
-            sender: self.sender,
-            person: self.task.person.clone(),
-            referral: self.task.referral.clone(),
-            body: self.body,
-        };
-        (self.task, stored)
     }
 }

@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 
 use axum::body::Bytes;
 use axum::extract::Path;
-use axum::http::StatusCode;
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -14,6 +13,7 @@ use super::EVERYTHING;
 use super::inputs::Inputs;
 use super::value_sets::unprocessable;
 use crate::api::error::Error;
+use crate::api::listing::Listed;
 use crate::api::resources::disclose;
 use crate::api::state::Call;
 use crate::auth::scope::Interaction;
@@ -210,17 +210,13 @@ fn answer(
     whole: bool,
 ) -> Response {
     let base = call.doors.fhir_base();
-    let entry = |mode: &'static str| {
-        let base = base.clone();
-        move |(row, body): &(Stored, Value)| json!({ "fullUrl": format!("{base}/{}/{}", row.kind, row.id), "resource": body, "search": { "mode": mode } })
-    };
-    let mut entries: Vec<Value> =
-        matches.iter().map(entry("match")).chain(directory.iter().map(entry("include"))).collect();
+    let mut entries: Vec<Listed<'_>> = matches.iter().map(|(row, _)| Listed::found(&base, row, "match")).collect();
+    entries.extend(directory.iter().map(|(row, _)| Listed::found(&base, row, "include")));
     if !whole {
         let text =
             format!("More than {MOST_INCLUDED} resources of the directory are referred to; the others are left out.");
         let outcome = operation_outcome(&[Issue::warning(IssueCode::TooCostly, "Bundle.entry", text)]);
-        entries.push(json!({ "resource": outcome, "search": { "mode": "outcome" } }));
+        entries.push(Listed::Made(json!({ "resource": outcome, "search": { "mode": "outcome" } })));
     }
     let address = format!("{base}/Patient/{}/$everything", asked.id);
     let mut links = vec![call.format.link("self", format!("{address}?{}", asked.shown()))];
@@ -235,8 +231,5 @@ fn answer(
         bundle["total"] = json!(matches.len());
     }
     bundle["link"] = Value::Array(links);
-    if !entries.is_empty() {
-        bundle["entry"] = Value::Array(entries);
-    }
-    call.format.value(StatusCode::OK, &bundle)
+    call.format.listing(bundle, &entries)
 }

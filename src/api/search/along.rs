@@ -22,6 +22,9 @@ pub(super) struct Along {
 /// What the matches refer to and what refers to them, as far as the caller may see it: one statement a hop forth, and
 /// one for each type back.
 pub(super) async fn gather(tx: &mut Tx, call: &Call, matches: &[Stored], includes: &[Include]) -> Result<Along, Error> {
+    if includes.is_empty() {
+        return Ok(Along { resources: Vec::new(), cut: false });
+    }
     let seen = matches.iter().map(key).collect();
     let mut gathering = Gathering { call, seen, along: Along { resources: Vec::new(), cut: false }, next: Vec::new() };
     let mut from: Vec<Stored> = matches.to_vec();

@@ -7,12 +7,12 @@ mod request;
 pub(super) mod system;
 
 use axum::extract::{Form, Path, State as Extract};
-use axum::http::StatusCode;
 use axum::response::Response;
 use serde_json::{Value, json};
 
 use super::error::Error;
 use super::format::Format;
+use super::listing::Listed;
 use super::resources::disclose;
 use super::state::{Call, State};
 use super::types::served;
@@ -144,11 +144,11 @@ async fn most_urgent(tx: &mut Tx, call: &Call, criteria: &[Criterion], request: 
     let mut found = tx.search_tasks(criteria, &call.actor.sight, after, request.count + 1).await?;
     let more = i64::try_from(found.len()).unwrap_or(i64::MAX) > request.count;
     found.truncate(usize::try_from(request.count).unwrap_or(0));
-    let next = found.last().filter(|_| more).map(|(task, _)| Place {
-        keys: vec![Some(Key::Whole(task.priority)), Some(Key::Whole(task.due.0))],
-        id: task.id.clone(),
+    let next = found.last().filter(|_| more).map(|last| Place {
+        keys: vec![Some(Key::Whole(last.priority)), Some(Key::Whole(last.due.0))],
+        id: last.task.id.clone(),
     });
-    Ok(Matched { matches: found.into_iter().map(|(_, stored)| stored).collect(), next })
+    Ok(Matched { matches: found.into_iter().map(|queued| queued.task).collect(), next })
 }
 
 /// What a search found.
@@ -166,18 +166,12 @@ impl Answer<'_> {
     /// The searchset Bundle.
     fn into_response(self, doors: &State, call: &Call) -> Response {
         let base = doors.fhir_base();
-        let entry = |stored: &Stored, mode: &str| {
-            json!({
-                "fullUrl": format!("{base}/{}/{}", stored.kind, stored.id),
-                "resource": serde_json::from_str::<Value>(&stored.body).unwrap_or(Value::Null),
-                "search": { "mode": mode },
-            })
-        };
-        let mut entries: Vec<Value> = self.matches.iter().map(|stored| entry(stored, "match")).collect();
-        entries.extend(self.along.resources.iter().map(|stored| entry(stored, "include")));
+        let mut entries: Vec<Listed<'_>> = self.matches.iter().map(|m| Listed::found(&base, m, "match")).collect();
+        entries.extend(self.along.resources.iter().map(|r| Listed::found(&base, r, "include")));
         let said = self.said();
         if !said.is_empty() {
-            entries.push(json!({ "resource": operation_outcome(&said), "search": { "mode": "outcome" } }));
+            entries
+                .push(Listed::Made(json!({ "resource": operation_outcome(&said), "search": { "mode": "outcome" } })));
         }
         let of_type = if self.kind.is_empty() { String::new() } else { format!("/{}", self.kind) };
         let below = self.request.patient.as_ref().map_or_else(String::new, |id| format!("/Patient/{id}"));
@@ -194,10 +188,7 @@ impl Answer<'_> {
             bundle["total"] = json!(total);
         }
         bundle["link"] = Value::Array(links);
-        if !entries.is_empty() {
-            bundle["entry"] = Value::Array(entries);
-        }
-        call.format.value(StatusCode::OK, &bundle)
+        call.format.listing(bundle, &entries)
     }
 
     /// What the caller has to know of the answer.
