@@ -20,6 +20,22 @@ pub struct Practice {
     pub affiliated: bool,
 }
 
+/// The practice with this ODS code, its Organization and the affiliation (JSON) that names it.
+pub(super) fn as_practice(
+    ods: String,
+    organization: String,
+    affiliation: Option<&str>,
+) -> Result<Practice, StoreError> {
+    let affiliation = affiliation.map(|body| read("OrganizationAffiliation", "", body)).transpose()?;
+    let locality = affiliation
+        .as_ref()
+        .and_then(|a| a.text("location.reference"))
+        .and_then(|reference| reference.strip_prefix("Location/"))
+        .unwrap_or_default()
+        .to_owned();
+    Ok(Practice { ods, organization, locality, affiliated: affiliation.is_some() })
+}
+
 impl Tx {
     /// The Organization with this ODS code.
     pub async fn directory_organization(&mut self, ods: &str) -> Result<Option<Resource>, StoreError> {
@@ -34,33 +50,6 @@ impl Tx {
             ODS
         )?;
         found.map(|stored| stored.resource()).transpose()
-    }
-
-    /// A practice and the locality its affiliation with Live Well gives it.
-    pub async fn practice(&mut self, ods: &str) -> Result<Option<Practice>, StoreError> {
-        // The affiliation in the same statement: a referral asks for this before it can be stored.
-        let found: Option<(String, Option<String>)> = sql!(
-            self,
-            fetch_optional,
-            "select r.id, (select a.body from lookup m join resource a on a.kind = 'OrganizationAffiliation' \
-             and a.id = m.id where m.kind = 'OrganizationAffiliation' and m.param = 'participating-organization' \
-             and m.value = 'Organization/' || r.id and m.system = '' and a.sender = '' and not a.deleted \
-             order by m.id limit 1) \
-             from lookup l join resource r on r.kind = 'Organization' and r.id = l.id \
-             where l.kind = 'Organization' and l.param = 'identifier' and l.value = $1 and l.system = $2 \
-             and r.sender = '' and not r.deleted order by l.id limit 1",
-            ods,
-            ODS
-        )?;
-        let Some((organization, affiliation)) = found else { return Ok(None) };
-        let affiliation = affiliation.map(|body| read("OrganizationAffiliation", "", &body)).transpose()?;
-        let locality = affiliation
-            .as_ref()
-            .and_then(|a| a.text("location.reference"))
-            .and_then(|reference| reference.strip_prefix("Location/"))
-            .unwrap_or_default()
-            .to_owned();
-        Ok(Some(Practice { ods: ods.to_owned(), organization, locality, affiliated: affiliation.is_some() }))
     }
 
     /// A directory resource: one without a sender.

@@ -114,7 +114,7 @@ impl Tx {
              where indexed <> version * 100 + 1 order by kind, id limit ",
         );
         query.bind(limit);
-        if matches!(self.conn, super::Conn::Postgres(_)) {
+        if self.is_on_postgres() {
             query.push(" for update skip locked");
         }
         let behind: Vec<Stored> = self.rows(query).await?;

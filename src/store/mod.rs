@@ -3,6 +3,7 @@
 //! [`Store`] is the database, [`Tx`] one transaction on it. Every statement is one text that runs on SQLite and on
 //! PostgreSQL through `sql!`; the queries of an area are an `impl Tx` block in the file of its name.
 
+mod ahead;
 mod at;
 mod error;
 mod gathered;
@@ -51,6 +52,7 @@ use std::sync::Arc;
 
 use sqlx::migrate::Migrator;
 
+pub use ahead::{Found as FoundAhead, Questions};
 pub use at::At;
 pub use audit::AuditRow;
 pub use clients::{ClientRow, TokenRow};
@@ -108,7 +110,8 @@ pub enum Hold {
 pub(crate) enum Conn {
     SqliteRead(readers::Reading),
     SqliteWrite(sqlite::Unit),
-    Postgres(sqlx::Transaction<'static, sqlx::Postgres>),
+    PostgresRead(sqlx::Transaction<'static, sqlx::Postgres>),
+    PostgresWrite(postgres::Unit),
     /// Outside a transaction.
     PostgresLook(sqlx::pool::PoolConnection<sqlx::Postgres>),
 }
@@ -164,7 +167,7 @@ impl Store {
         let conn = match self {
             Store::Sqlite(sqlite) => Conn::SqliteRead(sqlite.readers.begin().await?),
             Store::Postgres(postgres) => {
-                Conn::Postgres(postgres.begin("begin isolation level repeatable read read only").await?)
+                Conn::PostgresRead(postgres.begin("begin isolation level repeatable read read only").await?)
             }
         };
         Ok(Tx::on(conn))
@@ -180,11 +183,12 @@ impl Store {
         Ok(Tx::on(conn))
     }
 
-    /// A transaction that writes. On SQLite writers take turns and share one durable commit.
+    /// A transaction that writes; it begins with its first statement. On SQLite writers take turns from then on, and share
+    /// one durable commit.
     pub async fn write(&self) -> Result<Tx, StoreError> {
         let conn = match self {
-            Store::Sqlite(sqlite) => Conn::SqliteWrite(sqlite::Unit::begin(sqlite).await?),
-            Store::Postgres(postgres) => Conn::Postgres(postgres.begin("begin").await?),
+            Store::Sqlite(sqlite) => Conn::SqliteWrite(sqlite::Unit::on(sqlite)),
+            Store::Postgres(postgres) => Conn::PostgresWrite(postgres::Unit::on(postgres)),
         };
         Ok(Tx::on(conn))
     }
@@ -207,30 +211,36 @@ impl Tx {
         #[cfg(test)]
         self.ran.push(text.to_owned());
         self.write_later().await?;
-        if let Conn::SqliteWrite(unit) = &mut self.conn
-            && !text.starts_with("select")
-        {
-            let marked = unit.before_changes().await;
-            self.note(marked)?;
+        self.begin_for(text).await
+    }
+
+    /// Begins what writes; on SQLite a text that changes something is preceded by the mark to come back to.
+    async fn begin_for(&mut self, text: &str) -> Result<(), StoreError> {
+        match &mut self.conn {
+            Conn::SqliteWrite(unit) => {
+                unit.take_turn().await?;
+                if !text.starts_with("select") {
+                    let marked = unit.before_changes().await;
+                    self.note(marked)?;
+                }
+                Ok(())
+            }
+            Conn::PostgresWrite(unit) => unit.begin().await,
+            Conn::SqliteRead(_) | Conn::PostgresRead(_) | Conn::PostgresLook(_) => Ok(()),
         }
-        Ok(())
     }
 
     /// Makes everything done in this transaction durable. After a failed statement it refuses, on both databases
     /// alike: PostgreSQL would answer such a commit with success and keep nothing.
-    pub async fn commit(mut self) -> Result<(), StoreError> {
+    pub async fn commit(self) -> Result<(), StoreError> {
         if self.failed {
             return Err(StoreError::Aborted);
         }
         match self.conn {
             Conn::SqliteWrite(unit) => unit.commit(self.later).await,
-            _ => {
-                self.write_later().await?;
-                match self.conn {
-                    Conn::Postgres(tx) => Ok(tx.commit().await?),
-                    _ => Ok(()),
-                }
-            }
+            Conn::PostgresWrite(unit) => unit.commit(self.later).await,
+            Conn::PostgresRead(tx) => Ok(tx.commit().await?),
+            Conn::SqliteRead(_) | Conn::PostgresLook(_) => Ok(()),
         }
     }
 
@@ -242,7 +252,7 @@ impl Tx {
 
     /// Holds several names, one after the other: whoever holds names in one order waits for nobody who waits for them.
     pub async fn hold_all(&mut self, names: &[(&str, Hold)]) -> Result<(), StoreError> {
-        if !matches!(self.conn, Conn::Postgres(_)) {
+        if !self.is_on_postgres() {
             return Ok(());
         }
         // What one select may list.
@@ -258,6 +268,10 @@ impl Tx {
             self.run(query).await?;
         }
         Ok(())
+    }
+
+    fn is_on_postgres(&self) -> bool {
+        matches!(self.conn, Conn::PostgresRead(_) | Conn::PostgresWrite(_) | Conn::PostgresLook(_))
     }
 
     /// Writes something that changes nothing, so that a commit shows whether the database takes a durable write: an

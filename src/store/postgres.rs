@@ -8,12 +8,14 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use sqlx::migrate::{Migration, Migrator};
+use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgPool, SqlSafeStr, Transaction};
 use tokio::sync::Notify;
 
 use super::credentials::{self, Credentials, Weakly};
 use super::gathered::{Gathered, until_told};
+use super::sql::Query;
 use super::{AuditRow, DatabaseSettings, StoreError, audit};
 
 /// The first release that is tried with this service.
@@ -109,6 +111,56 @@ fn pool(settings: &DatabaseSettings) -> Result<PgPool, StoreError> {
         // Settings can change while the service runs: no connection without them is ever used.
         .after_connect(|connection, _| Box::pin(async move { durable(connection).await.map_err(not_durable) }))
         .connect_lazy_with(options))
+}
+
+/// A transaction that writes. It begins with its first statement, so that one that is a single statement needs no more.
+pub(crate) struct Unit {
+    postgres: Arc<Postgres>,
+    begun: Option<Transaction<'static, sqlx::Postgres>>,
+}
+
+impl Unit {
+    pub(super) fn on(postgres: &Arc<Postgres>) -> Unit {
+        Unit { postgres: Arc::clone(postgres), begun: None }
+    }
+
+    /// Begins it, unless it has begun.
+    pub(super) async fn begin(&mut self) -> Result<(), StoreError> {
+        if self.begun.is_none() {
+            self.begun = Some(self.postgres.begin("begin").await?);
+        }
+        Ok(())
+    }
+
+    pub(super) fn connection(&mut self) -> &mut PgConnection {
+        self.begun.as_mut().expect("a transaction that has begun")
+    }
+
+    /// A connection for a read that need not be part of it; none once it has begun.
+    pub(super) async fn aside(&self) -> Result<Option<PoolConnection<sqlx::Postgres>>, StoreError> {
+        match self.begun {
+            Some(_) => Ok(None),
+            None => Ok(Some(self.postgres.pool.acquire().await?)),
+        }
+    }
+
+    /// Writes `later` and makes all of it durable.
+    pub(super) async fn commit(self, later: Query) -> Result<(), StoreError> {
+        match self.begun {
+            Some(mut begun) => {
+                if !later.is_empty() {
+                    later.end_parts().run_on_postgres(&mut begun).await?;
+                }
+                Ok(begun.commit().await?)
+            }
+            None if later.is_empty() => Ok(()),
+            // A statement is a transaction by itself.
+            None => {
+                let mut connection = self.postgres.pool.acquire().await?;
+                Ok(later.end_parts().run_on_postgres(&mut connection).await?)
+            }
+        }
+    }
 }
 
 /// Writes the audit rows of disclosures, all that wait in one durable statement, until the database is closed.

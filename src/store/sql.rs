@@ -146,9 +146,9 @@ impl Values {
 impl Tx {
     /// No values yet, for the database that this is on.
     pub(crate) fn values(&self) -> Values {
-        match self.conn {
-            Conn::SqliteRead(_) | Conn::SqliteWrite(_) => Values::Sqlite(SqliteArguments::default()),
-            Conn::Postgres(_) | Conn::PostgresLook(_) => Values::Postgres(PgArguments::default()),
+        match self.is_on_postgres() {
+            true => Values::Postgres(PgArguments::default()),
+            false => Values::Sqlite(SqliteArguments::default()),
         }
     }
 
@@ -156,8 +156,9 @@ impl Tx {
         match &mut self.conn {
             Conn::SqliteRead(c) => Connection::Sqlite(c.connection()),
             Conn::SqliteWrite(c) => Connection::Sqlite(c.connection()),
-            Conn::Postgres(c) => Connection::Postgres(c),
+            Conn::PostgresRead(c) => Connection::Postgres(c),
             Conn::PostgresLook(c) => Connection::Postgres(c),
+            Conn::PostgresWrite(unit) => Connection::Postgres(unit.connection()),
         }
     }
 
@@ -294,9 +295,9 @@ impl Query {
 
 impl Query {
     /// Ends what [`put_off`](Tx::put_off) put together for PostgreSQL.
-    fn end_parts(&mut self) -> Query {
+    pub(super) fn end_parts(mut self) -> Query {
         self.push(") select 1");
-        std::mem::take(self)
+        self
     }
 
     pub(super) async fn run_on_postgres(self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
@@ -348,7 +349,7 @@ impl Tx {
         if self.later.binds.len() > MOST_BINDS {
             self.write_later().await?;
         }
-        let postgres = matches!(self.conn, Conn::Postgres(_) | Conn::PostgresLook(_));
+        let postgres = self.is_on_postgres();
         let first = self.later.is_empty();
         let query = &mut self.later;
         match (postgres, first) {
@@ -366,15 +367,22 @@ impl Tx {
         if self.later.is_empty() {
             return Ok(());
         }
-        let mut query = std::mem::take(&mut self.later);
+        let query = std::mem::take(&mut self.later);
         let written = match &mut self.conn {
             Conn::SqliteRead(c) => query.run_on(c.connection()).await,
-            Conn::SqliteWrite(unit) => match unit.before_changes().await {
-                Ok(()) => query.run_on(unit.connection()).await,
-                Err(error) => Err(error),
-            },
-            Conn::Postgres(c) => query.end_parts().run_on_postgres(c).await,
+            Conn::SqliteWrite(unit) => {
+                unit.take_turn().await?;
+                match unit.before_changes().await {
+                    Ok(()) => query.run_on(unit.connection()).await,
+                    Err(error) => Err(error),
+                }
+            }
+            Conn::PostgresRead(c) => query.end_parts().run_on_postgres(c).await,
             Conn::PostgresLook(c) => query.end_parts().run_on_postgres(c).await,
+            Conn::PostgresWrite(unit) => {
+                unit.begin().await?;
+                query.end_parts().run_on_postgres(unit.connection()).await
+            }
         };
         self.note(written)
     }

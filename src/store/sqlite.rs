@@ -17,6 +17,7 @@ use super::credentials::{self, Credentials, Weakly};
 use super::gathered::{Gathered, Waiting, until_told};
 use super::readers::Readers;
 use super::sql::Query;
+use super::subscriptions::Listening;
 use super::{AuditRow, DatabaseSettings, StoreError, audit};
 
 /// The first version without the WAL-reset bug, which can lose committed writes.
@@ -62,6 +63,8 @@ struct Writer {
     unfinished: bool,
     /// Units released into the open transaction, waiting to hear that it is durable.
     waiting: Vec<Waiting<()>>,
+    /// The subscriptions that listen, once they were read in the open transaction: nobody else changes them meanwhile.
+    listening: Option<Listening>,
 }
 
 impl Sqlite {
@@ -83,8 +86,15 @@ impl Sqlite {
             // Where the pages lie that a savepoint would bring back: else in a file, a write for each page of each unit.
             .pragma("temp_store", "memory");
         let connection = options.connect().await?;
-        let writer =
-            Writer { connection, options, open: false, beginning: false, unfinished: false, waiting: Vec::new() };
+        let writer = Writer {
+            connection,
+            options,
+            open: false,
+            beginning: false,
+            unfinished: false,
+            waiting: Vec::new(),
+            listening: None,
+        };
         let (done, asked) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let sqlite = Arc::new(Sqlite {
             writer: Arc::new(Mutex::new(writer)),
@@ -144,22 +154,42 @@ fn check_version(version: &str) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// One unit of work on the writer's connection.
+/// One unit of work on the writer's connection. It takes its turn when it first needs the database: what it is made of is
+/// put together beside the work of others.
 pub(crate) struct Unit {
+    sqlite: Arc<Sqlite>,
+    /// From its turn until it is committed.
     writer: Option<OwnedMutexGuard<Writer>>,
-    done: Arc<Notify>,
 }
 
 impl Unit {
-    pub(super) async fn begin(sqlite: &Sqlite) -> Result<Unit, StoreError> {
-        let turn = tokio::time::timeout(TURN, Arc::clone(&sqlite.writer).lock_owned()).await;
-        let mut writer = turn.map_err(|_| StoreError::Unavailable(None))?;
-        writer.begin().await?;
-        Ok(Unit { writer: Some(writer), done: Arc::clone(&sqlite.done) })
+    pub(super) fn on(sqlite: &Arc<Sqlite>) -> Unit {
+        Unit { sqlite: Arc::clone(sqlite), writer: None }
+    }
+
+    /// Takes its turn, unless it has it.
+    pub(super) async fn take_turn(&mut self) -> Result<(), StoreError> {
+        if self.writer.is_none() {
+            let turn = tokio::time::timeout(TURN, Arc::clone(&self.sqlite.writer).lock_owned()).await;
+            let mut writer = turn.map_err(|_| StoreError::Unavailable(None))?;
+            writer.begin().await?;
+            self.writer = Some(writer);
+        }
+        Ok(())
     }
 
     fn writer(&mut self) -> &mut Writer {
-        self.writer.as_mut().expect("a unit holds the writer until it is committed")
+        self.writer.as_mut().expect("a unit that has its turn")
+    }
+
+    /// The subscriptions that listen, if they were read in the open transaction.
+    pub(super) fn listening(&mut self) -> Option<Listening> {
+        self.writer().listening.clone()
+    }
+
+    /// Keeps what was read of them for the units that come; `None` once one changes them.
+    pub(super) fn keep_listening(&mut self, listening: Option<Listening>) {
+        self.writer().listening = listening;
     }
 
     pub(super) fn connection(&mut self) -> &mut SqliteConnection {
@@ -179,10 +209,11 @@ impl Unit {
 
     /// Writes `later` and returns once the shared transaction is durable. A unit that only read waits for nothing.
     pub(super) async fn commit(mut self, later: Query) -> Result<(), StoreError> {
-        let writer = self.writer();
-        if !writer.unfinished && later.is_empty() {
+        if later.is_empty() && self.writer.as_ref().is_none_or(|writer| !writer.unfinished) {
             return Ok(());
         }
+        self.take_turn().await?;
+        let writer = self.writer();
         let begun = std::mem::replace(&mut writer.unfinished, true);
         later.into_unit(begun).run_on(&mut writer.connection).await?;
         writer.unfinished = false;
@@ -198,7 +229,7 @@ impl Drop for Unit {
     /// What was begun and not committed is rolled back by whoever has the writer next.
     fn drop(&mut self) {
         if self.writer.take().is_some() {
-            self.done.notify_one();
+            self.sqlite.done.notify_one();
         }
     }
 }
@@ -217,6 +248,7 @@ impl Writer {
                 return Err(error.into());
             }
             self.open = true;
+            self.listening = None;
         }
         Ok(())
     }
@@ -255,6 +287,7 @@ impl Writer {
         if !self.unfinished {
             return Ok(());
         }
+        self.listening = None;
         let undone = async {
             sqlx::query("rollback to unit").execute(&mut self.connection).await?;
             sqlx::query("release unit").execute(&mut self.connection).await

@@ -1,7 +1,12 @@
 //! Subscriptions: who hears of what, what happened for each, and in which delivery it leaves.
 
+use std::sync::Arc;
+
 use super::sql::Query;
-use super::{At, Sight, StoreError, Tx};
+use super::{At, Conn, Sight, StoreError, Tx};
+
+/// The subscriptions for which events are counted.
+pub(super) type Listening = Arc<[SubscriptionRow]>;
 
 /// The columns of a [`SubscriptionRow`].
 macro_rules! columns {
@@ -106,6 +111,9 @@ impl Tx {
             row.ends_at,
             row.heard_at
         )?;
+        if let Conn::SqliteWrite(unit) = &mut self.conn {
+            unit.keep_listening(None);
+        }
         Ok(())
     }
 
@@ -127,9 +135,40 @@ impl Tx {
         )
     }
 
-    /// The subscriptions for which events are counted, by id.
-    pub async fn listening_subscriptions(&mut self) -> Result<Vec<SubscriptionRow>, StoreError> {
-        sql!(self, fetch_all, concat!("select ", columns!(), " from subscription where state <> 'off' order by id"))
+    /// The subscriptions for which events are counted, by id. On SQLite the units of one shared transaction read them
+    /// once: how many events each had, and when it was last sent something, is as it was then.
+    pub async fn listening_subscriptions(&mut self) -> Result<Listening, StoreError> {
+        match &mut self.conn {
+            Conn::SqliteWrite(unit) => {
+                unit.take_turn().await?;
+                if let Some(known) = unit.listening() {
+                    return Ok(known);
+                }
+            }
+            Conn::PostgresWrite(unit) => {
+                if let Some(aside) = unit.aside().await? {
+                    return Tx::on(Conn::PostgresLook(aside)).read_listening().await;
+                }
+            }
+            _ => {}
+        }
+        // What was put off has nothing to do with them, and stays so.
+        let later = std::mem::take(&mut self.later);
+        let listening = self.read_listening().await;
+        self.later = later;
+        if let (Conn::SqliteWrite(unit), Ok(listening)) = (&mut self.conn, &listening) {
+            unit.keep_listening(Some(Arc::clone(listening)));
+        }
+        listening
+    }
+
+    async fn read_listening(&mut self) -> Result<Listening, StoreError> {
+        let rows: Vec<SubscriptionRow> = sql!(
+            self,
+            fetch_all,
+            concat!("select ", columns!(), " from subscription where state <> 'off' order by id")
+        )?;
+        Ok(rows.into())
     }
 
     /// The subscriptions a client made, by id.

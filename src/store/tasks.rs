@@ -148,7 +148,7 @@ impl Tx {
             query.push(" and t.practice = ").bind(practice);
         }
         query.push(" order by t.priority, t.due, t.id limit 1");
-        if matches!(self.conn, super::Conn::Postgres(_)) {
+        if self.is_on_postgres() {
             query.push(" for update skip locked");
         }
         Ok(self.rows(query).await?.pop())

@@ -188,7 +188,7 @@ fn ods_of(organization: &Resource) -> Option<String> {
 /// Finds the person these facts mean, or makes one.
 async fn identify(unit: &mut Unit<'_>, facts: Facts) -> Result<Identified> {
     let known = match &facts.nhs_number {
-        Some(number) => unit.tx.person_by_nhs_number(number.as_str()).await?,
+        Some(number) => unit.person_by_nhs_number(number.as_str()).await?,
         None => None,
     };
     let unsure = facts.unsure;
@@ -244,7 +244,7 @@ async fn make(unit: &mut Unit<'_>, facts: &Facts, nhs_number: Option<String>) ->
         practice: facts.practice.clone(),
         locality,
     };
-    unit.tx.insert_person(&person).await?;
+    unit.insert_person(&person).await?;
     let belongs = Belongs { person: id, ..Belongs::default() };
     let resource = our_patient(&person, facts.patient.as_ref());
     unit.create(resource, belongs);
@@ -298,7 +298,7 @@ async fn complete(
     if person.locality.is_empty() && !person.practice.is_empty() {
         person.locality = unit.practice(&person.practice).await?.map(|p| p.locality).unwrap_or_default();
     }
-    unit.tx.update_person(&person).await?;
+    unit.update_person(&person).await?;
     super::deliver::identity_is_settled(unit, &person).await?;
     if let Some(seen) = unit.get("Patient", &person.id).await? {
         let mut ours = seen.resource;
@@ -400,7 +400,7 @@ pub(super) async fn change_patient(unit: &mut Unit<'_>, sent: &Sent, mut patient
     unit.hold_person(&id).await?;
     let mut person = unit.tx.person(&id).await?.ok_or(Error::NotFound)?;
     if let Some(number) = &facts.nhs_number {
-        let other = unit.tx.person_by_nhs_number(number.as_str()).await?;
+        let other = unit.person_by_nhs_number(number.as_str()).await?;
         if other.is_some_and(|other| other.id != id) {
             return Err(Error::Conflict(Issue::error(
                 IssueCode::Duplicate,
@@ -414,7 +414,7 @@ pub(super) async fn change_patient(unit: &mut Unit<'_>, sent: &Sent, mut patient
     person.family = facts.family;
     person.practice = facts.practice;
     person.locality = unit.practice(&person.practice).await?.map(|p| p.locality).unwrap_or_default();
-    unit.tx.update_person(&person).await?;
+    unit.update_person(&person).await?;
     if person.nhs_number.is_some() {
         super::deliver::identity_is_settled(unit, &person).await?;
     }

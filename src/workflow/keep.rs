@@ -155,7 +155,7 @@ pub(super) async fn about(unit: &mut Unit<'_>, resource: &Resource) -> Result<Op
         }
         if path::text(value, "identifier.system") == Some(crate::fhir::systems::NHS_NUMBER)
             && let Some(number) = path::text(value, "identifier.value")
-            && let Some(person) = unit.tx.person_by_nhs_number(number).await?
+            && let Some(person) = unit.person_by_nhs_number(number).await?
             && may_know(unit, &person.id).await?
         {
             return Ok(Some(person.id));

@@ -2,6 +2,7 @@
 //! function; each act is one transaction with its follow-up work and its audit.
 
 mod actor;
+mod ahead;
 mod attempts;
 mod claim;
 mod complete;

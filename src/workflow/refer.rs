@@ -35,7 +35,7 @@ pub(super) async fn refer(
     let sender = unit.actor.organization.clone();
     // One that is over and came along as history may well carry the identifier of the one that goes on.
     if request.text("status") == Some("active")
-        && let Some(before) = unit.tx.referral_by_identifier(&sender, &identifiers).await?
+        && let Some(before) = unit.referral_by_identifier(&identifiers).await?
     {
         if !unit.makes("ServiceRequest", &before.id) {
             return resent(before, digest, expression);
@@ -98,7 +98,7 @@ async fn accept(
         received_at: unit.now.into(),
         since: unit.now.into(),
     };
-    unit.tx.insert_referral(&row, &identifiers).await?;
+    unit.insert_referral(&row, &identifiers).await?;
     first_task(unit, &request, &row, &checks).await?;
     Ok((request, Belongs { sender, person: person.id.clone(), referral: id }))
 }

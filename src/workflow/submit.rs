@@ -11,6 +11,7 @@ use crate::fhir::when::instant;
 use crate::fhir::{Issue, IssueCode, Resource};
 use crate::store::{Store, Stored, SubmissionRow};
 
+use super::ahead::Ahead;
 use super::links::rewrite;
 use super::patch::Patch;
 use super::transaction::Work;
@@ -87,7 +88,8 @@ pub async fn submit(
     submission: &Submission,
 ) -> Result<Answer> {
     let digest = digest(submission);
-    let mut unit = Unit::begin(store, house, actor, now, request_id).await?;
+    let ahead = Ahead::of(store, house, actor, submission).await?;
+    let mut unit = Unit::begin(store, house, actor, now, request_id).await?.knowing(ahead);
     if let Some(answer) = answered_before(&mut unit, submission, &digest).await? {
         unit.commit().await?;
         return Ok(answer);

@@ -11,6 +11,7 @@ use crate::fhir::when::instant;
 use crate::fhir::{Resource, search};
 use crate::store::{AuditRow, Belongs, Practice, Sight, Store, StoreError, Stored, Tx};
 
+use super::ahead::Ahead;
 use super::submit::as_found;
 use super::{Actor, Error, House, Result, subscription};
 
@@ -28,8 +29,8 @@ pub struct Unit<'a> {
     /// What was read, by `Type/id`: what an act decides on is what it changes, or it has to decide again.
     read: HashMap<String, Stored>,
     audit: Vec<AuditRow>,
-    /// Looked up before in this unit, by ODS code.
-    practices: HashMap<String, Option<Practice>>,
+    /// What was looked up before; practices, also those of this unit.
+    pub(super) ahead: Ahead,
 }
 
 pub(super) struct Touched {
@@ -93,8 +94,13 @@ impl<'a> Unit<'a> {
             places: HashMap::new(),
             read: HashMap::new(),
             audit: Vec::new(),
-            practices: HashMap::new(),
+            ahead: Ahead::default(),
         })
+    }
+
+    /// With what was looked up before it begins.
+    pub(super) fn knowing(self, ahead: Ahead) -> Unit<'a> {
+        Unit { ahead, ..self }
     }
 
     /// A new id. Ids grow with time, which keeps what belongs together together in the index.
@@ -148,11 +154,11 @@ impl<'a> Unit<'a> {
 
     /// A practice as the directory knows it when it is first asked for.
     pub(super) async fn practice(&mut self, ods: &str) -> Result<Option<Practice>> {
-        if let Some(known) = self.practices.get(ods) {
+        if let Some(known) = self.ahead.practices.get(ods) {
             return Ok(known.clone());
         }
         let found = self.tx.practice(ods).await?;
-        self.practices.insert(ods.to_owned(), found.clone());
+        self.ahead.practices.insert(ods.to_owned(), found.clone());
         Ok(found)
     }
 
@@ -302,9 +308,9 @@ impl<'a> Unit<'a> {
         }
         self.tx.insert_resources(&fresh).await?;
         self.tx.add_index(&rows).await?;
+        self.tx.insert_audit(&self.audit).await?;
         touched.retain(|t| !t.deleted && !t.is_as_before());
         subscription::notice(self, &touched).await?;
-        self.tx.insert_audit(&self.audit).await?;
         Ok(written)
     }
 

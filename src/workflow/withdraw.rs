@@ -64,7 +64,7 @@ pub(super) async fn change_referral(
                 ));
             }
             let identifiers = business_identifiers(&request);
-            unit.tx.insert_referral_identifiers(&referral.sender, &id, &identifiers).await?;
+            unit.insert_identifiers(&referral, &identifiers).await?;
             unit.tx.update_referral(&id, &referral.state, "", digest, referral.since).await?;
             refer::reprioritise(unit, &referral, request.text("priority")).await?;
             unit.change(request).await

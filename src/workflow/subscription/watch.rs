@@ -20,7 +20,7 @@ pub async fn watch(store: &Store, house: &House, now: DateTime<Utc>) -> Result<(
         return Ok(());
     }
     let actor = Actor::service(&house.organization());
-    for row in listening {
+    for row in listening.iter() {
         let ended = row.ends_at <= now.into();
         let quiet_until = row.heard_at.time() + Duration::seconds(row.heartbeat);
         let silent = row.state == "active" && row.heartbeat > 0 && quiet_until <= now;

@@ -1,0 +1,112 @@
+//! What an act asks of the database before it knows anything, in one statement: whether a referral, a person and a
+//! practice are there.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use super::sql::Query;
+use super::{Practice, StoreError, Tx, directory};
+
+/// What is asked for.
+#[derive(Clone, Debug, Default)]
+pub struct Questions {
+    /// The organisation (ODS) whose referrals are meant.
+    pub sender: String,
+    /// Business identifiers of referrals (system, value).
+    pub referrals: BTreeSet<(String, String)>,
+    /// NHS numbers.
+    pub people: BTreeSet<String>,
+    /// ODS codes.
+    pub practices: BTreeSet<String>,
+}
+
+/// What of it is there.
+#[derive(Clone, Debug, Default)]
+pub struct Found {
+    pub referrals: HashSet<(String, String)>,
+    pub people: HashSet<String>,
+    pub practices: HashMap<String, Practice>,
+}
+
+/// What is asked for, its key, the rest of its key or what is known of it, and a resource.
+type Row = (String, String, String, Option<String>);
+
+impl Questions {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.referrals.len() + self.people.len() + self.practices.len()
+    }
+
+    /// Nothing is asked.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn query(&self) -> Query {
+        let mut query = Query::default();
+        for (system, value) in &self.referrals {
+            next(&mut query)
+                .push("select 'referral', i.system, i.value, null from referral_identifier i where i.sender = ")
+                .bind(self.sender.as_str())
+                .push(" and i.system = ")
+                .bind(system.as_str())
+                .push(" and i.value = ")
+                .bind(value.as_str());
+        }
+        for number in &self.people {
+            next(&mut query)
+                .push("select 'person', p.nhs_number, '', null from person p where p.nhs_number = ")
+                .bind(number.as_str());
+        }
+        for ods in &self.practices {
+            practice(next(&mut query), ods);
+        }
+        query
+    }
+}
+
+fn next(query: &mut Query) -> &mut Query {
+    if query.is_empty() { query } else { query.push(" union all ") }
+}
+
+/// A practice, with the affiliation with Live Well that gives it its locality.
+fn practice(query: &mut Query, ods: &str) {
+    query
+        .push(
+            "select s.* from (select 'practice' as what, l.value, r.id, (select a.body from lookup m \
+             join resource a on a.kind = 'OrganizationAffiliation' and a.id = m.id \
+             where m.kind = 'OrganizationAffiliation' and m.param = 'participating-organization' \
+             and m.value = 'Organization/' || r.id and m.system = '' and a.sender = '' and not a.deleted \
+             order by m.id limit 1) as body from lookup l join resource r on r.kind = 'Organization' and r.id = l.id \
+             where l.kind = 'Organization' and l.param = 'identifier' and l.value = ",
+        )
+        .bind(ods)
+        .push(" and l.system = ")
+        .bind(crate::fhir::systems::ODS)
+        .push(" and r.sender = '' and not r.deleted order by l.id limit 1) s");
+}
+
+impl Tx {
+    /// What of all this is there.
+    pub async fn found(&mut self, questions: &Questions) -> Result<Found, StoreError> {
+        let mut found = Found::default();
+        if questions.is_empty() {
+            return Ok(found);
+        }
+        let rows: Vec<Row> = self.rows(questions.query()).await?;
+        for (what, key, other, body) in rows {
+            match what.as_str() {
+                "referral" => drop(found.referrals.insert((key, other))),
+                "person" => drop(found.people.insert(key)),
+                _ => drop(found.practices.insert(key.clone(), directory::as_practice(key, other, body.as_deref())?)),
+            }
+        }
+        Ok(found)
+    }
+
+    /// A practice and the locality its affiliation with Live Well gives it.
+    pub async fn practice(&mut self, ods: &str) -> Result<Option<Practice>, StoreError> {
+        let practices = BTreeSet::from([ods.to_owned()]);
+        let found = self.found(&Questions { practices, ..Questions::default() }).await?;
+        Ok(found.practices.into_values().next())
+    }
+}
