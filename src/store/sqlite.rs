@@ -29,11 +29,11 @@ const TURN: Duration = Duration::from_secs(10);
 /// Each has a thread and its pages: more help nobody.
 const MOST_READERS: u32 = 8;
 
-/// Pages a reader keeps, in kB (SQLite's minus sign): at a million Tasks the inner pages of the indexes that a work list
-/// goes through are some six megabytes.
-const READER_PAGES: &str = "-6144";
+/// Pages that all readers together keep, in kB. At a million Tasks the inner pages of the indexes that a work list goes
+/// through are some six megabytes, and each reader has its own.
+const READERS_PAGES: u32 = 32 * 1024;
 
-/// Pages the writer keeps. What a shared commit of thirty-two units changes fits: what does not is written twice.
+/// Pages the writer keeps, in kB as SQLite is told it. What a shared commit of thirty-two units changes fits: what does not is written twice.
 const WRITER_PAGES: &str = "-16384";
 
 /// Pages in the write-ahead log from which a commit takes them into the database. A page that many commits change is taken
@@ -78,8 +78,14 @@ impl Sqlite {
             .pragma("trusted_schema", "OFF")
             .statement_cache_capacity(256)
             .disable_statement_logging();
-        let readers =
-            options.clone().create_if_missing(false).pragma("query_only", "ON").pragma("cache_size", READER_PAGES);
+        // A reader works or waits for the disk: two for each core keep both busy.
+        let cores = std::thread::available_parallelism().map_or(2, |cores| u32::try_from(cores.get()).unwrap_or(2));
+        let connections = settings.connections.min(MOST_READERS).min((2 * cores).max(4)).max(1);
+        let readers = options
+            .clone()
+            .create_if_missing(false)
+            .pragma("query_only", "ON")
+            .pragma("cache_size", format!("-{}", READERS_PAGES / connections));
         let options = options
             .pragma("cache_size", WRITER_PAGES)
             .pragma("wal_autocheckpoint", LONGEST_LOG)
@@ -101,7 +107,7 @@ impl Sqlite {
             disclosures: Gathered::told(Arc::clone(&done)),
             credentials: Gathered::told(Arc::clone(&asked)),
             done,
-            readers: Readers::new(readers, settings.connections.min(MOST_READERS)),
+            readers: Readers::new(readers, connections),
         });
         tokio::spawn(commit_when_done(Arc::downgrade(&sqlite), Arc::clone(&sqlite.done)));
         tokio::spawn(credentials::answer(Weakly::Sqlite(Arc::downgrade(&sqlite)), asked));
