@@ -48,8 +48,8 @@ impl AuditRow {
 }
 
 /// The statement that writes these rows, [`ROWS_AT_ONCE`] at most.
-pub(super) fn insert(rows: &[AuditRow]) -> Query {
-    let mut query = Query::new(INSERT);
+pub(super) fn insert(rows: &[AuditRow], on_postgres: bool) -> Query {
+    let mut query = Query::of_many(INSERT, on_postgres);
     query.bind_rows(rows.iter().map(AuditRow::values));
     query
 }

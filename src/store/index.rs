@@ -18,31 +18,21 @@ const TABLES: [(&str, &str); 4] = [
 ];
 
 /// Which of [`TABLES`] a row stands in, and its columns there.
-fn columns(row: &IndexRow) -> (usize, Vec<Bind>) {
+fn columns(row: IndexRow) -> (usize, Vec<Bind>) {
     match row {
-        IndexRow::Word { param, value, system } => {
-            (0, vec![param.as_str().into(), value.as_str().into(), system.as_str().into()])
+        IndexRow::Word { param, value, system } => (0, vec![param.into(), value.into(), system.into()]),
+        IndexRow::Time { param, low, high } => (1, vec![param.into(), low.into(), high.into()]),
+        IndexRow::Number { param, range, system, code, unit } => {
+            (2, vec![param.into(), range.low.0.into(), range.high.0.into(), system.into(), code.into(), unit.into()])
         }
-        IndexRow::Time { param, low, high } => (1, vec![param.as_str().into(), (*low).into(), (*high).into()]),
-        IndexRow::Number { param, range, system, code, unit } => (
-            2,
-            vec![
-                param.as_str().into(),
-                range.low.0.into(),
-                range.high.0.into(),
-                system.as_str().into(),
-                code.as_str().into(),
-                unit.as_str().into(),
-            ],
-        ),
         IndexRow::Pair { param, value, system, other, other_system, range } => (
             3,
             vec![
-                param.as_str().into(),
-                value.as_str().into(),
-                system.as_str().into(),
-                other.as_str().into(),
-                other_system.as_str().into(),
+                param.into(),
+                value.into(),
+                system.into(),
+                other.into(),
+                other_system.into(),
                 range.low.0.into(),
                 range.high.0.into(),
             ],
@@ -53,18 +43,19 @@ fn columns(row: &IndexRow) -> (usize, Vec<Bind>) {
 impl Tx {
     /// Adds index rows: kind, id and row of each. What is there already stays. Put off until the next statement, or the
     /// commit.
-    pub async fn add_index(&mut self, rows: &[(&str, &str, IndexRow)]) -> Result<(), StoreError> {
+    pub async fn add_index(&mut self, rows: Vec<(&str, &str, IndexRow)>) -> Result<(), StoreError> {
         let mut by_table: [Vec<Vec<Bind>>; 4] = Default::default();
         for (kind, id, row) in rows {
             let (table, further) = columns(row);
-            let bound = [Bind::from(*kind), Bind::from(*id)].into_iter().chain(further).collect();
+            let bound = [Bind::from(kind), Bind::from(id)].into_iter().chain(further).collect();
             if let Some(of_table) = by_table.get_mut(table) {
                 of_table.push(bound);
             }
         }
         for ((insert, _), of_table) in TABLES.into_iter().zip(by_table) {
-            for some in of_table.chunks(ROWS_AT_ONCE) {
-                self.put_off(insert, some.iter().cloned(), " on conflict do nothing").await?;
+            let mut of_table = of_table.into_iter().peekable();
+            while of_table.peek().is_some() {
+                self.put_off(insert, of_table.by_ref().take(ROWS_AT_ONCE), " on conflict do nothing").await?;
             }
         }
         Ok(())
@@ -74,7 +65,7 @@ impl Tx {
     pub async fn remove_index(&mut self, kind: &str, id: &str, rows: &[IndexRow]) -> Result<(), StoreError> {
         let mut by_table: [Vec<Vec<Bind>>; 4] = Default::default();
         for row in rows {
-            let (table, bound) = columns(row);
+            let (table, bound) = columns(row.clone());
             if let Some(of_table) = by_table.get_mut(table) {
                 of_table.push(bound);
             }
@@ -124,7 +115,7 @@ impl Tx {
                 let resource = stored.resource()?;
                 let found = rows(&resource, !stored.person.is_empty());
                 let found: Vec<_> = found.into_iter().map(|row| (&*stored.kind, &*stored.id, row)).collect();
-                self.add_index(&found).await?;
+                self.add_index(found).await?;
             }
             sql!(
                 self,

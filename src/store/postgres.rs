@@ -186,7 +186,7 @@ impl Postgres {
     /// In one statement, which is a transaction by itself.
     async fn write_audit(&self, rows: &[AuditRow]) -> Result<(), StoreError> {
         let mut connection = self.pool.acquire().await?;
-        Ok(audit::insert(rows).run_on_postgres(&mut connection).await?)
+        Ok(audit::insert(rows, true).run_on_postgres(&mut connection).await?)
     }
 }
 

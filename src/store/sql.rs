@@ -211,6 +211,8 @@ impl Tx {
 pub(super) struct Query {
     text: String,
     binds: Vec<Bind>,
+    /// Each value stands in the text where it is bound, without its number: SQLite goes through all numbers to find one.
+    unnumbered: bool,
 }
 
 /// A value that a [`Query`] binds.
@@ -261,7 +263,12 @@ impl From<bool> for Bind {
 
 impl Query {
     pub(super) fn new(text: &'static str) -> Query {
-        Query { text: text.to_owned(), binds: Vec::new() }
+        Query { text: text.to_owned(), ..Query::default() }
+    }
+
+    /// A statement of many values, which on SQLite need no numbers.
+    pub(super) fn of_many(text: &'static str, on_postgres: bool) -> Query {
+        Query { unnumbered: !on_postgres, ..Query::new(text) }
     }
 
     pub(super) fn push(&mut self, text: &'static str) -> &mut Query {
@@ -272,8 +279,12 @@ impl Query {
     /// A bound value, as the next `$n`.
     pub(super) fn bind(&mut self, value: impl Into<Bind>) -> &mut Query {
         self.binds.push(value.into());
-        self.text.push('$');
-        self.text.push_str(&self.binds.len().to_string());
+        if self.unnumbered {
+            self.text.push('?');
+        } else {
+            self.text.push('$');
+            self.text.push_str(&self.binds.len().to_string());
+        }
         self
     }
 
@@ -351,6 +362,9 @@ impl Tx {
         }
         let postgres = self.is_on_postgres();
         let first = self.later.is_empty();
+        if first {
+            self.later = Query::of_many("", postgres);
+        }
         let query = &mut self.later;
         match (postgres, first) {
             (true, true) => drop(query.push("with part0 as (")),

@@ -281,7 +281,7 @@ impl Writer {
 
     async fn write_audit(&mut self, rows: &[AuditRow]) -> Result<(), StoreError> {
         self.begin().await?;
-        Ok(audit::insert(rows).run_on(&mut self.connection).await?)
+        Ok(audit::insert(rows, false).run_on(&mut self.connection).await?)
     }
 
     async fn roll_back_unfinished(&mut self) -> Result<(), StoreError> {

@@ -78,7 +78,7 @@ async fn write(unit: &mut Unit<'_>, stored: &Stored, before: &Resource, after: &
     unit.tx.remove_index(&stored.kind, &stored.id, &gone).await?;
     let come = new.into_iter().filter(|row| !old.contains(row));
     let come: Vec<_> = come.map(|row| (&*stored.kind, &*stored.id, row)).collect();
-    Ok(unit.tx.add_index(&come).await?)
+    Ok(unit.tx.add_index(come).await?)
 }
 
 fn change(resource: &mut Resource, labelling: Labelling, sent: &Value) -> Result<()> {

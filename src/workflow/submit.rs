@@ -1,6 +1,7 @@
 //! A submission: one resource or a transaction Bundle, all or nothing. Whatever door it came through, each resource goes
 //! to the act that knows it.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use serde_json::{Value, json};
@@ -164,12 +165,10 @@ fn digest(submission: &Submission) -> String {
             Ask::Delete => ("Delete", &Value::Null),
             Ask::Read => continue,
         };
-        let mut content = content.clone();
-        if let Some(fields) = content.as_object_mut() {
-            fields.remove("id");
-            fields.remove("meta");
+        let mut content = Cow::Borrowed(content);
+        if !names.is_empty() {
+            rewrite(content.to_mut(), &names);
         }
-        rewrite(&mut content, &names);
         // Digests outlive a release: what says more than the first release did is only said where it is there.
         hash.update(format!("{method} {:?} ", entry.id));
         if let (Some(criteria), false) = (&entry.criteria, matches!(entry.ask, Ask::Create(_))) {
@@ -177,32 +176,37 @@ fn digest(submission: &Submission) -> String {
         } else if entry.resource().is_none() {
             hash.update(format!("{} ", entry.kind));
         }
-        canonical(&content, &mut hash);
+        canonical(&content, &mut hash, &["id", "meta"]);
     }
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    format!("{:x}", hash.finalize())
 }
 
-/// Feeds a value to the hash with its object members in the order of their names.
-fn canonical(value: &Value, hash: &mut Sha256) {
+/// Feeds a value to the hash with its object members in the order of their names, without those left `out`.
+fn canonical(value: &Value, hash: &mut Sha256, out: &[&str]) {
     match value {
         Value::Object(fields) => {
-            let mut names: Vec<&String> = fields.keys().collect();
-            names.sort();
+            let mut members: Vec<(&String, &Value)> =
+                fields.iter().filter(|(name, _)| !out.contains(&name.as_str())).collect();
+            members.sort_unstable_by_key(|(name, _)| *name);
             hash.update("{");
-            for name in names {
-                hash.update(Value::String(name.clone()).to_string());
-                canonical(&fields[name.as_str()], hash);
+            for (name, member) in members {
+                write_to(hash, name);
+                canonical(member, hash, &[]);
             }
             hash.update("}");
         }
         Value::Array(items) => {
             hash.update("[");
-            items.iter().for_each(|item| canonical(item, hash));
+            items.iter().for_each(|item| canonical(item, hash, &[]));
             hash.update("]");
         }
-        other => hash.update(other.to_string()),
+        other => write_to(hash, other),
     }
     hash.update(",");
+}
+
+fn write_to(hash: &mut Sha256, value: &impl serde::Serialize) {
+    serde_json::to_writer(hash, value).expect("a hash takes every byte");
 }
 
 /// The answer to a submission under an `Idempotency-Key` that was used before.

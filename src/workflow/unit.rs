@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
-use serde_json::{Map, Value, json};
+use serde::ser::{Serialize, SerializeMap, Serializer};
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::fhir::systems::REFERRAL_FLAG;
@@ -307,7 +308,7 @@ impl<'a> Unit<'a> {
             }
         }
         self.tx.insert_resources(&fresh).await?;
-        self.tx.add_index(&rows).await?;
+        self.tx.add_index(rows).await?;
         self.tx.insert_audit(&self.audit).await?;
         touched.retain(|t| !t.deleted && !t.is_as_before());
         subscription::notice(self, &touched).await?;
@@ -315,7 +316,8 @@ impl<'a> Unit<'a> {
     }
 
     fn stamped(&self, touched: &Touched) -> Stored {
-        let resource = with_meta(&touched.resource, touched.version, self.now);
+        let resource = &touched.resource;
+        let stamped = Stamped { resource, version: touched.version, now: self.now };
         Stored {
             kind: resource.kind().to_owned(),
             id: resource.id().unwrap_or_default().to_owned(),
@@ -325,7 +327,7 @@ impl<'a> Unit<'a> {
             sender: touched.belongs.sender.clone(),
             person: touched.belongs.person.clone(),
             referral: touched.belongs.referral.clone(),
-            body: resource.value().to_string(),
+            body: serde_json::to_string(&stamped).expect("a tree with text for names always has a JSON form"),
         }
     }
 }
@@ -372,20 +374,28 @@ fn content(resource: &Resource) -> Value {
     value
 }
 
-/// The resource with `resourceType`, `id` and `meta` first, and the server's own version and time in `meta`.
-fn with_meta(resource: &Resource, version: i64, now: DateTime<Utc>) -> Resource {
-    let mut fields = Map::new();
-    let mut meta = resource.value().get("meta").and_then(Value::as_object).cloned().unwrap_or_default();
-    meta.insert("versionId".to_owned(), json!(version.to_string()));
-    meta.insert("lastUpdated".to_owned(), json!(instant(now)));
-    fields.insert("resourceType".to_owned(), json!(resource.kind()));
-    fields.insert("id".to_owned(), json!(resource.id()));
-    fields.insert("meta".to_owned(), Value::Object(meta));
-    let rest = resource.value().as_object().into_iter().flatten();
-    for (name, value) in rest.filter(|(name, _)| !matches!(name.as_str(), "resourceType" | "id" | "meta")) {
-        fields.insert(name.clone(), value.clone());
+/// A resource as it is stored: with `resourceType`, `id` and `meta` first, and the server's own version and time in `meta`.
+struct Stamped<'r> {
+    resource: &'r Resource,
+    version: i64,
+    now: DateTime<Utc>,
+}
+
+impl Serialize for Stamped<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        let mut meta = self.resource.value().get("meta").and_then(Value::as_object).cloned().unwrap_or_default();
+        meta.insert("versionId".to_owned(), json!(self.version.to_string()));
+        meta.insert("lastUpdated".to_owned(), json!(instant(self.now)));
+        let mut fields = serializer.serialize_map(None)?;
+        fields.serialize_entry("resourceType", self.resource.kind())?;
+        fields.serialize_entry("id", &self.resource.id())?;
+        fields.serialize_entry("meta", &meta)?;
+        let rest = self.resource.value().as_object().into_iter().flatten();
+        for (name, value) in rest.filter(|(name, _)| !matches!(name.as_str(), "resourceType" | "id" | "meta")) {
+            fields.serialize_entry(name, value)?;
+        }
+        fields.end()
     }
-    Resource::from_value(Value::Object(fields)).expect("it says its resourceType")
 }
 
 /// Adds a flag of ours to `meta.tag`, once: something a person should look at, kept beside what was sent.

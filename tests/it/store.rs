@@ -141,7 +141,7 @@ on_each_store! {
                 ("Patient", *id, row)
             })
             .collect();
-        tx.add_index(&words).await.unwrap();
+        tx.add_index(words).await.unwrap();
         tx.commit().await.unwrap();
 
         let mut tx = store.read().await.unwrap();

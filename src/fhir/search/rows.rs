@@ -80,8 +80,10 @@ fn found(resource: &Resource, about_person: bool, wanted: impl Fn(&Param) -> boo
             index(param.compares, param.code, node, &mut rows);
         }
     }
-    let mut seen = HashSet::new();
-    rows.retain(|row| seen.insert(row.clone()));
+    let mut seen = HashSet::with_capacity(rows.len());
+    let first: Vec<bool> = rows.iter().map(|row| seen.insert(row)).collect();
+    let mut first = first.into_iter();
+    rows.retain(|_| first.next().unwrap_or(true));
     rows
 }
 
