@@ -69,6 +69,9 @@ impl Running {
         let served = self.served.await.unwrap_or_else(|_| Err(std::io::Error::other("the server ended with a panic")));
         self.work.close();
         let _ = tokio::time::timeout(Duration::from_secs(30), self.work.wait()).await;
+        if let Err(error) = self.store.write_counted_refusals(None).await {
+            tracing::warn!(error = %error, "how many requests were refused of late could not be written");
+        }
         served
     }
 
@@ -263,12 +266,13 @@ pub fn limits(config: &Config) -> Limits {
 async fn load_definitions(config: &Config, store: &Store, house: &House, clock: &Clock) -> Result<(), StartError> {
     let folder = config.profiles.dir.as_deref();
     let mut all = Vec::new();
-    // Topics are told by /fhir/metadata: a Basic is whatever its sender makes of it, and no directory type.
-    for embedded in profiles::resources().iter().filter(|known| workflow::DIRECTORY.contains(&known.kind())) {
+    // A Basic of ours is a topic (SubscriptionTopic, as R4 has it).
+    let published = |known: &&Resource| workflow::DIRECTORY.contains(&known.kind()) || known.kind() == "Basic";
+    for embedded in profiles::resources().iter().filter(published) {
         all.push((String::new(), resource(folder, embedded.kind(), embedded.id().unwrap_or_default())?));
     }
     let actor = Actor::service(&house.organization());
-    workflow::load(store, house, &actor, clock.now(), all, &mut |_| {}).await?;
+    workflow::publish(store, house, &actor, clock.now(), all, &mut |_| {}).await?;
     Ok(())
 }
 

@@ -40,7 +40,7 @@ impl From<NotAdmitted> for Error {
             NotAdmitted::Unreadable(why) => {
                 Invalid::malformed(Issue::general(IssueCode::Invalid, why.to_string())).into()
             }
-            NotAdmitted::Forbidden(text) => Error::Act(workflow::Error::Forbidden(text)),
+            NotAdmitted::Forbidden(text, _) => Error::Act(workflow::Error::Forbidden(text)),
             NotAdmitted::Store(error) => Error::Act(error.into()),
         }
     }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tower::ServiceExt;
 
 use super::edge::RequestIds;
-use super::state::{Admitted, Call};
+use super::state::{Admitted, Call, Rehearsed};
 use crate::fhir::outcome::operation_outcome;
 use crate::fhir::when::instant;
 use crate::fhir::{Issue, IssueCode};
@@ -41,6 +41,16 @@ impl Inner {
 
     /// Sends a request on as the same caller.
     pub(super) async fn ask(&self, call: &Call, ask: Ask) -> Answered {
+        self.send(call, ask, None).await
+    }
+
+    /// Whether it would be answered well: the answer, where it would not. Of any other nothing leaves.
+    pub(super) async fn rehearse(&self, call: &Call, ask: Ask) -> Result<(), Answered> {
+        let answered = self.send(call, ask, Some(Rehearsed)).await;
+        if answered.status.is_success() { Ok(()) } else { Err(answered) }
+    }
+
+    async fn send(&self, call: &Call, ask: Ask, rehearsed: Option<Rehearsed>) -> Answered {
         let Ok(uri) = format!("/fhir/{}", encoded(&ask.url)).parse::<Uri>() else {
             return Answered::refused("The url of this entry is not readable. Send Type, Type/id or Type?criteria.");
         };
@@ -53,6 +63,9 @@ impl Inner {
         let admitted = Admitted { caller: call.caller.clone(), actor: call.actor.clone(), now: call.now };
         request.extensions_mut().insert(ids);
         request.extensions_mut().insert(admitted);
+        if let Some(rehearsed) = rehearsed {
+            request.extensions_mut().insert(rehearsed);
+        }
         match self.0.clone().oneshot(request).await {
             Ok(response) => Answered::read(response).await,
             Err(never) => match never {},

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::error::Error;
 use super::format::Format;
 use super::operations;
-use super::search::parameter_names;
+use super::search::{TRAIL, parameter_names};
 use super::state::{Doors, State};
 use super::types::Types;
 use crate::fhir::search::{include_targets, references};
@@ -35,7 +35,7 @@ pub(super) async fn metadata(Extract(doors): Extract<State>, uri: Uri, headers: 
 
 /// What is served, as a CapabilityStatement.
 pub(super) fn statement(doors: &Doors) -> Value {
-    let mut resources: Vec<Value> = doors.types.all().map(|kind| resource(doors, kind)).collect();
+    let mut resources: Vec<Value> = doors.types.readable().map(|kind| resource(doors, kind)).collect();
     if let Some(subscription) = resources.iter_mut().find(|said| said["type"] == "Subscription") {
         subscription["extension"] = topics(doors);
         subscription["supportedProfile"] = json!([format!("{BACKPORT}backport-subscription")]);
@@ -73,13 +73,22 @@ pub(super) fn statement(doors: &Doors) -> Value {
 
 fn resource(doors: &Doors, kind: &'static str) -> Value {
     let written = doors.types.is_written(kind);
-    let had = |code: &&&str| written || !WRITES.contains(*code);
+    // A row of the audit trail has one version.
+    let one_version = kind == TRAIL;
+    let had = |code: &&&str| match one_version {
+        true => ["read", "search-type"].contains(*code),
+        false => written || !WRITES.contains(*code),
+    };
     let interactions: Vec<Value> = INTERACTIONS.iter().filter(had).map(|code| json!({ "code": code })).collect();
     let mut said = json!({
         "type": kind,
         "interaction": interactions,
-        "versioning": if kind == "Task" { "versioned-update" } else { "versioned" },
-        "readHistory": true,
+        "versioning": match kind {
+            "Task" => "versioned-update",
+            _ if one_version => "no-version",
+            _ => "versioned",
+        },
+        "readHistory": !one_version,
         "updateCreate": written && !BORN_HERE.contains(&kind),
         "conditionalCreate": written,
         "conditionalRead": "full-support",
@@ -98,7 +107,7 @@ fn resource(doors: &Doors, kind: &'static str) -> Value {
         said["supportedProfile"] = json!(profiles);
     }
     let operations = operations(kind);
-    if !operations.is_empty() {
+    if !operations.is_empty() && !one_version {
         said["operation"] = Value::Array(operations);
     }
     said

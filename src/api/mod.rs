@@ -18,6 +18,7 @@ mod openapi;
 mod operations;
 mod page;
 mod profiles;
+mod refusals;
 mod resources;
 mod search;
 pub mod serve;
@@ -48,9 +49,15 @@ use operations::{code_systems, concept_maps, everything, meta, validate, value_s
 
 /// Every route of the service.
 pub fn router(doors: State) -> Router {
-    let entries = fhir().fallback(no_such_path).method_not_allowed_fallback(no_such_method);
+    let noted = || middleware::from_fn_with_state(Arc::clone(&doors), refusals::noted);
+    let entries = fhir().route_layer(noted()).fallback(no_such_path).method_not_allowed_fallback(no_such_method);
     let inner = Inner::new(entries.with_state(Arc::clone(&doors)));
     fhir()
+        // Bundles.
+        .route("/fhir", post(bundle::take))
+        .route("/fhir/", post(bundle::take))
+        .layer(Extension(inner))
+        .route_layer(noted())
         // For whoever looks after the service.
         .route("/livez", get(health::live))
         .route("/readyz", get(health::ready))
@@ -61,10 +68,6 @@ pub fn router(doors: State) -> Router {
         .route("/.well-known/jwks.json", get(oauth::keys))
         .route("/oauth/token", post(oauth::token))
         .route("/oauth/introspect", post(oauth::introspect))
-        // Bundles.
-        .route("/fhir", post(bundle::take))
-        .route("/fhir/", post(bundle::take))
-        .layer(Extension(inner))
         // Doors that are planned and not built yet.
         .route("/fhir/$process-message", any(not_built))
         .route("/cds-services", any(not_built))

@@ -1,12 +1,13 @@
 //! SMART Backend Services: discovery, the token endpoint, introspection, our public keys. Errors are OAuth's own shape.
 
-use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Form, State as Extract};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use serde_json::{Value, json};
 
+use super::edge::RequestIds;
 use super::error::Error;
 use super::state::{Call, State};
 use crate::auth::caller::Standing;
@@ -36,7 +37,12 @@ pub(super) async fn keys(Extract(doors): Extract<State>) -> Response {
 }
 
 /// `POST /oauth/token` (<https://hl7.org/fhir/smart-app-launch/backend-services.html>).
-pub(super) async fn token(Extract(doors): Extract<State>, headers: HeaderMap, body: Bytes) -> Response {
+pub(super) async fn token(
+    Extract(doors): Extract<State>,
+    ids: Option<Extension<RequestIds>>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
     let form = match form(&headers, &body) {
         Ok(form) => form,
         Err(error) => return refused(&error),
@@ -45,7 +51,8 @@ pub(super) async fn token(Extract(doors): Extract<State>, headers: HeaderMap, bo
         Ok(request) => request,
         Err(error) => return refused(&error),
     };
-    match doors.tokens.issue(&request, doors.clock.now()).await {
+    let request_id = ids.map(|ids| ids.0.request).unwrap_or_default();
+    match doors.tokens.issue(&request, doors.clock.now(), &request_id).await {
         Ok(answer) => {
             ([(header::CACHE_CONTROL, "no-store"), (header::PRAGMA, "no-cache")], Json(answer)).into_response()
         }

@@ -14,10 +14,11 @@ use super::error::Error;
 use super::format::Format;
 use super::page::PageSeal;
 use super::profiles::ProfileChecks;
+use super::refusals::Asked;
 use super::types::Types;
 use super::view::View;
 use crate::auth::acting;
-use crate::auth::admit::admit;
+use crate::auth::admit::{NotAdmitted, admit};
 use crate::auth::caller::{Caller, Standing};
 use crate::auth::scope::Interaction;
 use crate::auth::tokens::TokenEndpoint;
@@ -77,7 +78,13 @@ pub(super) struct Call {
     pub query: Vec<(String, String)>,
     pub request_id: String,
     pub now: DateTime<Utc>,
+    /// Nothing of the answer leaves but whether it can be given.
+    pub rehearsed: bool,
 }
+
+/// In the extensions of a request whose answer is only looked at by ourselves.
+#[derive(Clone)]
+pub(super) struct Rehearsed;
 
 impl FromRequestParts<State> for Call {
     type Rejection = Error;
@@ -94,10 +101,14 @@ impl FromRequestParts<State> for Call {
         if !reads {
             format.view = View::Whole;
         }
+        let rehearsed = parts.extensions.remove::<Rehearsed>().is_some();
         let Admitted { caller, actor, now } = match parts.extensions.remove() {
             Some(admitted) => admitted,
             None => admitted(parts, doors).await?,
         };
+        if let Some(asked) = parts.extensions.get::<Asked>().filter(|_| !rehearsed) {
+            asked.by(&actor, now);
+        }
         Ok(Call {
             doors: Arc::clone(doors),
             caller,
@@ -107,6 +118,7 @@ impl FromRequestParts<State> for Call {
             query,
             request_id: request_id(parts),
             now,
+            rehearsed,
         })
     }
 }
@@ -117,8 +129,12 @@ async fn admitted(parts: &Parts, doors: &State) -> Result<Admitted, Error> {
     // The directory may have been loaded since this instance started, by another process.
     doors.house.learn_organization(&doors.store).await?;
     let ours = &doors.house.organization();
-    let caller =
-        admit(&doors.store, text("authorization"), text(acting::HEADER), ours, &doors.house.roles, now).await?;
+    let admitted =
+        admit(&doors.store, text("authorization"), text(acting::HEADER), ours, &doors.house.roles, now).await;
+    if let (Err(NotAdmitted::Forbidden(_, refused)), Some(asked)) = (&admitted, parts.extensions.get::<Asked>()) {
+        asked.by_refused(refused, now);
+    }
+    let caller = admitted?;
     let actor = actor(&caller, ours);
     Ok(Admitted { caller, actor, now })
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::error::Error;
+use super::search::TRAIL;
 use crate::auth::scope::Interaction;
 use crate::config::Fhir;
 use crate::fhir::check;
@@ -26,6 +27,20 @@ pub(super) fn served(kind: &str) -> Result<(), Error> {
     Ok(())
 }
 
+/// Refuses a type that is neither served nor, like the audit trail, there to be read and searched.
+pub(super) fn readable(kind: &str) -> Result<(), Error> {
+    if kind == TRAIL { Ok(()) } else { served(kind) }
+}
+
+/// Refuses a type that nobody writes.
+pub(super) fn kept(kind: &str) -> Result<(), Error> {
+    if kind == TRAIL { Err(read_only(kind)) } else { served(kind) }
+}
+
+fn read_only(kind: &str) -> Error {
+    Error::NotAllowed(format!("{kind} is served here to be read, and is not written by callers."))
+}
+
 /// What this deployment serves of the types that can be.
 pub struct Types {
     read_only: BTreeSet<String>,
@@ -38,14 +53,19 @@ impl Types {
         Types { read_only: config.read_only.iter().cloned().collect(), off: config.off.iter().cloned().collect() }
     }
 
-    /// The types that are served, in their order.
+    /// The types that are kept, in their order.
     pub(super) fn all(&self) -> impl Iterator<Item = &'static str> {
-        check::resource_types().filter(|kind| served(kind).is_ok() && !self.off.contains(*kind))
+        self.readable().filter(|kind| served(kind).is_ok())
+    }
+
+    /// The types that are read: those that are kept, and the audit trail.
+    pub(super) fn readable(&self) -> impl Iterator<Item = &'static str> {
+        check::resource_types().filter(|kind| readable(kind).is_ok() && !self.off.contains(*kind))
     }
 
     /// Whether callers write this type.
     pub(super) fn is_written(&self, kind: &str) -> bool {
-        !self.read_only.contains(kind)
+        kind != TRAIL && !self.read_only.contains(kind)
     }
 
     /// Refuses an interaction that this deployment does not have with this type.
@@ -58,7 +78,7 @@ impl Types {
         }
         let writes = matches!(interaction, Interaction::Create | Interaction::Update | Interaction::Delete);
         if writes && !self.is_written(kind) {
-            return Err(Error::NotAllowed(format!("{kind} is served here to be read, and is not written by callers.")));
+            return Err(read_only(kind));
         }
         Ok(())
     }

@@ -15,7 +15,7 @@ use super::error::Error;
 use super::format::{as_sent, parse_as, read};
 use super::resources::tagged;
 use super::state::{Call, State};
-use super::types::served;
+use super::types::kept;
 use crate::auth::scope::Interaction;
 use crate::fhir::outcome::operation_outcome;
 use crate::fhir::patch::Steps;
@@ -36,7 +36,7 @@ pub(super) async fn create(
     call: Call,
     body: Bytes,
 ) -> Result<Response, Error> {
-    served(&kind)?;
+    kept(&kind)?;
     call.may(&kind, Interaction::Create)?;
     let (mut resource, warnings) = read(&call, &body)?;
     of_type(&resource, &kind)?;
@@ -67,7 +67,7 @@ pub(super) async fn update_by_criteria(
 }
 
 async fn updated(doors: State, kind: String, which: Which, call: Call, body: Bytes) -> Result<Response, Error> {
-    served(&kind)?;
+    kept(&kind)?;
     call.may(&kind, Interaction::Update)?;
     let (resource, warnings) = read(&call, &body)?;
     of_type(&resource, &kind)?;
@@ -107,7 +107,7 @@ pub(super) async fn patch_by_criteria(
 }
 
 async fn patched(doors: State, kind: String, which: Which, call: Call, body: Bytes) -> Result<Response, Error> {
-    served(&kind)?;
+    kept(&kind)?;
     call.may(&kind, Interaction::Update)?;
     let steps = steps(&call, &call.headers, &body)?;
     let entry = meaning(&call, which, alone(&call, &kind, checked_by(&call, steps))?)?;
@@ -133,7 +133,7 @@ pub(super) async fn delete_by_criteria(
 }
 
 async fn deleted(doors: State, kind: String, which: Which, call: Call) -> Result<Response, Error> {
-    served(&kind)?;
+    kept(&kind)?;
     call.may(&kind, Interaction::Delete)?;
     let entry = meaning(&call, which, alone(&call, &kind, Ask::Delete)?)?;
     done(&call, &doors, entry, Vec::new()).await

@@ -6,6 +6,8 @@ use base64::alphabet::{STANDARD, URL_SAFE};
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use serde_json::Value;
 
+use crate::fhir::check::is_id;
+
 use super::strict_json::{self, NotStrict};
 
 /// The header's name, in the lower case in which header names are compared.
@@ -82,11 +84,6 @@ impl ActingPractitioner {
 fn decode(text: &str) -> Option<Vec<u8>> {
     let alphabet = if text.contains(['-', '_']) { &URL_SAFE } else { &STANDARD };
     GeneralPurpose::new(alphabet, PADDED_OR_NOT).decode(text).ok()
-}
-
-/// FHIR R4 datatypes, `id`.
-fn is_id(text: &str) -> bool {
-    (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'.')
 }
 
 /// A text to look something up by; PostgreSQL refuses some control characters.

@@ -22,9 +22,22 @@ pub enum NotAdmitted {
     Unreadable(#[from] BadActingPractitioner),
     /// A good token, and still not: 403.
     #[error("{0}")]
-    Forbidden(String),
+    Forbidden(String, Refused),
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+/// Whose token it was.
+#[derive(Clone, Debug)]
+pub struct Refused {
+    pub client: String,
+    /// ODS code of its organisation.
+    pub organization: String,
+}
+
+fn forbidden(client: &Credentials, text: String) -> NotAdmitted {
+    let by = Refused { client: client.client.clone(), organization: client.organization.clone() };
+    NotAdmitted::Forbidden(text, by)
 }
 
 const NO_TOKEN: &str = "This needs an access token: get one at the token_endpoint that \
@@ -58,13 +71,11 @@ pub async fn admit(
         Standing::Staff(member(&client, roles)?)
     } else if client.speaks_for_staff {
         match acting {
-            Some(header) => Standing::Staff(acting_member(&mut store.read().await?, header, roles).await?),
+            Some(header) => Standing::Staff(acting_member(&mut store.read().await?, &client, header, roles).await?),
             None => {
-                return Err(NotAdmitted::Forbidden(
-                    "This client speaks for staff: name the acting person in NHSD-Requesting-Practitioner, as base64 of \
-                     their FHIR PractitionerRole."
-                        .to_owned(),
-                ));
+                let text = "This client speaks for staff: name the acting person in NHSD-Requesting-Practitioner, as \
+                            base64 of their FHIR PractitionerRole.";
+                return Err(forbidden(&client, text.to_owned()));
             }
         }
     } else {
@@ -77,15 +88,19 @@ pub async fn admit(
 fn member(client: &Credentials, roles: &RoleMap) -> Result<StaffMember, NotAdmitted> {
     let role = client.role()?.filter(is_active);
     role.map(|role| as_member(&role, roles)).ok_or_else(|| {
-        NotAdmitted::Forbidden(format!(
-            "{}, whom this client acts as, is not in the directory or not active. Load it.",
-            client.staff
-        ))
+        let text =
+            format!("{}, whom this client acts as, is not in the directory or not active. Load it.", client.staff);
+        forbidden(client, text)
     })
 }
 
 /// The member of staff that a system names in `NHSD-Requesting-Practitioner`.
-async fn acting_member(tx: &mut Tx, header: &str, roles: &RoleMap) -> Result<StaffMember, NotAdmitted> {
+async fn acting_member(
+    tx: &mut Tx,
+    client: &Credentials,
+    header: &str,
+    roles: &RoleMap,
+) -> Result<StaffMember, NotAdmitted> {
     let acting = ActingPractitioner::parse(header)?;
     if let Some(id) = &acting.id
         && let Some(role) = tx.directory_resource("PractitionerRole", id).await?.filter(is_active)
@@ -102,11 +117,9 @@ async fn acting_member(tx: &mut Tx, header: &str, roles: &RoleMap) -> Result<Sta
             }
         }
     }
-    Err(NotAdmitted::Forbidden(
-        "The acting person that NHSD-Requesting-Practitioner names is not in the directory or not active. Name them by \
-         the id or an identifier of their PractitionerRole."
-            .to_owned(),
-    ))
+    let text = "The acting person that NHSD-Requesting-Practitioner names is not in the directory or not active. Name them \
+                by the id or an identifier of their PractitionerRole.";
+    Err(forbidden(client, text.to_owned()))
 }
 
 fn as_member(role: &Resource, roles: &RoleMap) -> StaffMember {

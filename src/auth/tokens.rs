@@ -11,7 +11,7 @@ use super::oauth::{OAuthError, TokenRequest, token_answer};
 use super::scope::Scopes;
 use super::token::AccessToken;
 use crate::outbound::Outbound;
-use crate::store::{ClientRow, Store, StoreError, TokenRow};
+use crate::store::{AuditRow, ClientRow, Store, StoreError, TokenRow, audit_id};
 
 /// How long a fetched key set is used before it is fetched again.
 const KEY_SET_AGE: Duration = Duration::minutes(10);
@@ -48,21 +48,40 @@ pub struct TokenEndpoint {
 
 impl TokenEndpoint {
     /// Answers a token request. The reason of a refusal is logged and never told: `invalid_client` is the same for all.
-    pub async fn issue(&self, request: &TokenRequest, now: DateTime<Utc>) -> Result<Value, NoToken> {
-        let refuse = |why: BadAssertion| {
-            tracing::info!(reason = why.code(), "a client assertion was refused");
-            NoToken::Refused(OAuthError::from(why))
-        };
-        let claimed = request.claimed_client().map_err(refuse)?;
+    /// That a client that is known was refused is on the audit trail.
+    pub async fn issue(&self, request: &TokenRequest, now: DateTime<Utc>, request_id: &str) -> Result<Value, NoToken> {
+        let claimed = request.claimed_client().map_err(|why| refused(&why))?;
         if claimed.contains(char::is_control) {
-            return Err(refuse(BadAssertion::UnknownKey));
+            return Err(refused(&BadAssertion::UnknownKey));
         }
         let mut tx = self.store.read().await?;
-        let client = tx.client(&claimed).await?.filter(|client| client.disabled_at.is_none());
+        let client = tx.client(&claimed).await?;
         drop(tx);
-        let Some(client) = client else { return Err(refuse(BadAssertion::UnknownKey)) };
-        let assertion = self.verified(request, &client, now).await?.map_err(refuse)?;
+        let Some(client) = client else { return Err(refused(&BadAssertion::UnknownKey)) };
+        let issued = self.issue_to(&client, request, now).await;
+        if let Err(NoToken::Refused(error)) = &issued {
+            self.store.refuse(AuditRow {
+                id: audit_id(now.into()),
+                at: now.into(),
+                client: client.id,
+                organization: client.organization,
+                actor: String::new(),
+                interaction: "token".to_owned(),
+                target: String::new(),
+                person: String::new(),
+                request_id: request_id.to_owned(),
+                outcome: error.status().to_string(),
+                times: 1,
+            });
+        }
+        issued
+    }
 
+    async fn issue_to(&self, client: &ClientRow, request: &TokenRequest, now: DateTime<Utc>) -> Result<Value, NoToken> {
+        if client.disabled_at.is_some() {
+            return Err(refused(&BadAssertion::UnknownKey));
+        }
+        let assertion = self.verified(request, client, now).await?.map_err(|why| refused(&why))?;
         let registered = client.scopes.parse::<Scopes>().map_err(|_| OAuthError::nothing_granted())?;
         let requested = Scopes::parse(&request.scope).map_err(OAuthError::from)?;
         let granted = requested.granted(&registered).ok_or_else(OAuthError::nothing_granted)?;
@@ -74,7 +93,7 @@ impl TokenEndpoint {
         }
         tx.insert_token(&TokenRow {
             hash: token.hash(),
-            client: client.id,
+            client: client.id.clone(),
             scopes: granted.to_string(),
             expires_at: (now + self.lifetime).into(),
         })
@@ -130,6 +149,11 @@ impl TokenEndpoint {
         tx.commit().await?;
         Ok(read(&body))
     }
+}
+
+fn refused(why: &BadAssertion) -> NoToken {
+    tracing::info!(reason = why.code(), "a client assertion was refused");
+    NoToken::Refused(OAuthError::from(*why))
 }
 
 fn read(jwks: &str) -> Option<KeySet> {

@@ -1,5 +1,6 @@
 //! The language: FHIR R4 resources as values. No I/O, no async, nothing of ours above it.
 
+pub mod audit_event;
 pub mod care_dates;
 pub mod check;
 pub mod codec;

@@ -38,6 +38,10 @@ pub const CONNECTION_TYPE: &str = "https://livewell.example/CodeSystem/connectio
 pub const MESSAGE_EVENT: &str = "https://livewell.example/CodeSystem/message-event";
 /// Where something that leaves the service is.
 pub const DELIVERY_STATE: &str = "https://livewell.example/CodeSystem/delivery-state";
+/// The word of the audit trail for what was done, beside what it is in FHIR: `$claim`, `delivery delivered`.
+pub const AUDITED: &str = "https://livewell.example/CodeSystem/audited-interaction";
+/// The ids of clients, as `livewell client add` gives them.
+pub const CLIENT: &str = "https://livewell.example/Id/client";
 /// Published PAM cut-offs, by variant.
 pub const PAM_CUT_OFFS: &str = "https://livewell.example/CodeSystem/pam-cut-offs";
 /// The canonical base of our StructureDefinitions and extensions.

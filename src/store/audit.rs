@@ -1,5 +1,9 @@
 //! The audit trail: rows that commit with the change, or before a disclosure leaves.
 
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use uuid::Builder;
+
 use super::sql::{Bind, Query};
 use super::{At, Store, StoreError, Tx};
 
@@ -22,13 +26,28 @@ pub struct AuditRow {
     pub request_id: String,
     /// `success`, or the status it was refused with.
     pub outcome: String,
+    /// How often: more than once for refusals that were counted.
+    pub times: i64,
+}
+
+/// The id of a row of this moment. The trail is searched by time through its ids: they begin with the millisecond, and
+/// those of one process stay in their order within it.
+pub fn audit_id(at: At) -> String {
+    static COUNTER: AtomicU32 = AtomicU32::new(0);
+    let place = COUNTER.fetch_add(1, Ordering::Relaxed) << 14;
+    let [first, second, third, _] = place.to_be_bytes();
+    let mut rest: [u8; 10] = rand::random();
+    // Version and variant take the upper bits of the first and the third.
+    (rest[0], rest[1], rest[2]) = (first >> 4, first << 4 | second >> 4, second << 2 & 0x3c | third >> 6);
+    let millis = u64::try_from(at.0.div_euclid(1000)).unwrap_or(0);
+    Builder::from_unix_timestamp_millis(millis, &rest).into_uuid().to_string()
 }
 
 /// Rows one insert statement takes at most.
 pub(super) const ROWS_AT_ONCE: usize = 64;
 
-const INSERT: &str =
-    "insert into audit (id, at, client, organization, actor, interaction, target, person, request_id, outcome) values ";
+const INSERT: &str = "insert into audit (id, at, client, organization, actor, interaction, target, person, \
+                      request_id, outcome, times) values ";
 
 impl AuditRow {
     fn values(&self) -> Vec<Bind> {
@@ -43,6 +62,7 @@ impl AuditRow {
             self.person.as_str().into(),
             self.request_id.as_str().into(),
             self.outcome.as_str().into(),
+            self.times.into(),
         ]
     }
 }
@@ -72,16 +92,5 @@ impl Tx {
             self.put_off(INSERT, some.iter().map(AuditRow::values), "").await?;
         }
         Ok(())
-    }
-
-    /// The newest audit rows, newest first.
-    pub async fn newest_audit(&mut self, limit: i64) -> Result<Vec<AuditRow>, StoreError> {
-        sql!(
-            self,
-            fetch_all,
-            "select id, at, client, organization, actor, interaction, target, person, request_id, outcome from audit \
-             order by id desc limit $1",
-            limit
-        )
     }
 }

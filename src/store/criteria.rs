@@ -237,7 +237,7 @@ fn of_people(query: &mut Query, kind: &str, people: impl FnOnce(&mut Query)) {
 
 /// The people who are named so. The number of a person is no secret to who asks by it, and the rows it leads to are
 /// filtered: an answer without rows is the same for a person who is not there and one the caller may not see.
-fn persons(query: &mut Query, named: &Persons, sight: &Sight) {
+pub(super) fn persons(query: &mut Query, named: &Persons, sight: &Sight) {
     query.push("select p.id from person p where p.id in ");
     list(query, &named.patients);
     if !named.nhs_numbers.is_empty() {

@@ -76,6 +76,32 @@ impl Sight {
     }
 }
 
+impl Sight {
+    /// Adds the condition on `audit`: who sees everything sees all that was done; who works with the people of a
+    /// locality, what was done about them; a practice, what its own clients did.
+    pub(super) fn restrict_trail(&self, query: &mut Query) {
+        match self {
+            Sight::Everything => {}
+            Sight::Directory => {
+                query.push(" and 1 = 0");
+            }
+            Sight::Localities(localities) => {
+                query.push(
+                    " and audit.person || '' <> '' and (not exists (select 1 from referral f where f.person = audit.person) \
+                     or exists (select 1 from referral f where f.person = audit.person and f.locality in (''",
+                );
+                for locality in localities {
+                    query.push(", ").bind(locality.as_str());
+                }
+                query.push(")))");
+            }
+            Sight::Practice(organization) => {
+                query.push(" and audit.organization || '' = ").bind(organization.as_str());
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

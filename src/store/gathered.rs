@@ -31,6 +31,13 @@ impl<Q, A> Gathered<Q, A> {
         answer.await.unwrap_or(Err(StoreError::Unavailable(None)))
     }
 
+    /// The same without waiting for an answer: what comes of it is in the log.
+    pub(super) fn tell(&self, question: Q) {
+        let (sender, _) = oneshot::channel();
+        self.questions.lock().unwrap_or_else(PoisonError::into_inner).push((question, sender));
+        self.come.notify_one();
+    }
+
     /// All that have come.
     pub(super) fn take(&self) -> (Vec<Q>, Vec<Waiting<A>>) {
         std::mem::take(&mut *self.questions.lock().unwrap_or_else(PoisonError::into_inner)).into_iter().unzip()

@@ -38,11 +38,13 @@ mod people;
 #[expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 mod query_plans;
 mod referrals;
+mod refusals;
 mod resources;
 mod search;
 mod submissions;
 mod subscriptions;
 mod tasks;
+mod trail;
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 mod upgrades;
@@ -54,7 +56,7 @@ use sqlx::migrate::Migrator;
 
 pub use ahead::{Found as FoundAhead, Questions};
 pub use at::At;
-pub use audit::AuditRow;
+pub use audit::{AuditRow, audit_id};
 pub use clients::{ClientRow, TokenRow};
 pub use credentials::Credentials;
 pub use deliveries::{AttemptRow, DeliveryItem, DeliveryRow, Leased, NewDelivery, PracticeCopyRow};
@@ -76,6 +78,7 @@ pub use settings::DatabaseSettings;
 pub use submissions::SubmissionRow;
 pub use subscriptions::{EventRow, SubscriptionRow};
 pub use tasks::{QueuedTask, TaskRow, WorkOrder};
+pub use trail::{Interactions, TrailSearch, TrailTest};
 
 static MIGRATIONS: Migrator = sqlx_macros::migrate!("src/store/migrations");
 

@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 
 use super::credentials::{self, Credentials, Weakly};
 use super::gathered::{Gathered, until_told};
+use super::refusals::Refusals;
 use super::sql::Query;
 use super::{AuditRow, DatabaseSettings, StoreError, audit};
 
@@ -33,6 +34,7 @@ pub struct Postgres {
     pub(super) pool: PgPool,
     /// Audit rows of disclosures.
     pub(super) disclosures: Gathered<AuditRow, ()>,
+    pub(super) refusals: Refusals,
     /// Hashes of tokens.
     pub(super) credentials: Gathered<String, Option<Credentials>>,
 }
@@ -44,6 +46,7 @@ impl Postgres {
         let postgres = Arc::new(Postgres {
             pool: pool(settings)?,
             disclosures: Gathered::told(Arc::clone(&disclosed)),
+            refusals: Refusals::default(),
             credentials: Gathered::told(Arc::clone(&asked)),
         });
         tokio::spawn(write_disclosures(Arc::downgrade(&postgres), disclosed));

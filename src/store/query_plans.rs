@@ -221,6 +221,64 @@ async fn each_kind_of_search_is_led_by_an_index() {
 }
 
 #[tokio::test]
+async fn the_audit_trail_is_read_by_an_index_in_the_order_of_time() {
+    let (_folder, store) = store().await;
+    let person = Persons { patients: words(&["a"]), ..Persons::default() };
+    let agents = TrailTest::Agents { clients: words(&["surgery"]), organizations: words(&["TESTA1"]) };
+    let refused = TrailTest::Outcomes { any: words(&["success"]), not: true };
+    let reads = TrailTest::Interactions(Interactions { named: words(&["read"]), begin: vec!["$"] });
+    let searches = [
+        vec![TrailTest::Ids(words(&["a"]))],
+        vec![TrailTest::At(vec![(NOW.0, NOW.0 + 1)]), reads.clone()],
+        vec![TrailTest::Persons(person.clone()), reads.clone()],
+        vec![TrailTest::Targets(words(&["ServiceRequest/a"])), TrailTest::Persons(person)],
+        vec![TrailTest::Actors(words(&["PractitionerRole/a"])), refused.clone()],
+        vec![agents, TrailTest::At(vec![(NOW.0, i64::MAX)])],
+        vec![refused, reads],
+        vec![],
+    ];
+    let mut found = Vec::new();
+    for tests in searches {
+        for sight in [Sight::Everything, Sight::Localities(words(&["north"])), Sight::Practice("TESTA1".to_owned())] {
+            for (oldest_first, after) in [(true, None), (false, None), (false, Some("b".to_owned()))] {
+                let mut tx = store.write().await.unwrap();
+                // Whom a resource is about is a row of its own.
+                tx.insert_resources(&[about("ServiceRequest", "a")]).await.unwrap();
+                let whole = tests.is_empty();
+                let search = TrailSearch { tests: tests.clone(), oldest_first, after, limit: 20 };
+                tx.search_trail(&search, &sight).await.unwrap();
+                if !whole {
+                    tx.count_trail(&search, &sight).await.unwrap();
+                }
+                let steps = costly_steps(tx).await.into_iter();
+                // The whole trail is read from its end, in the order of its index, as far as the page is long.
+                let in_order = |step: &String| whole && step.starts_with("SCAN audit USING INDEX");
+                // An index that has the refusals alone.
+                let refused = |step: &String| step.starts_with("SCAN audit USING INDEX audit_refused");
+                // Of the directory's resources the versions that were read are few, and brought into order.
+                let versions = |step: &String| step.starts_with("USE TEMP B-TREE") && step.contains("audit.target >= ");
+                found.extend(steps.filter(|step| !in_order(step) && !refused(step) && !versions(step)));
+            }
+        }
+    }
+    assert!(found.is_empty(), "{found:#?}");
+}
+
+fn about(kind: &str, id: &str) -> Stored {
+    Stored {
+        kind: kind.to_owned(),
+        id: id.to_owned(),
+        version: 1,
+        updated_at: NOW,
+        deleted: false,
+        sender: "TESTA1".to_owned(),
+        person: "a".to_owned(),
+        referral: String::new(),
+        body: format!("{{\"resourceType\":\"{kind}\",\"id\":\"{id}\"}}"),
+    }
+}
+
+#[tokio::test]
 async fn a_history_is_read_page_by_page() {
     let (_folder, store) = store().await;
     let mut tx = store.write().await.unwrap();

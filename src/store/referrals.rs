@@ -13,7 +13,7 @@ pub struct ReferralRow {
     pub reference: String,
     /// ODS code of the organisation of the sending client.
     pub sender: String,
-    /// Digest of what was sent, to tell a resend from a change.
+    /// Digest of what was sent first, by which a resend is known at once.
     pub digest: String,
     /// The submission that brought it, '' when it came alone.
     pub submission: String,
@@ -151,22 +151,14 @@ impl Tx {
     }
 
     /// Moves a referral on.
-    pub async fn update_referral(
-        &mut self,
-        id: &str,
-        state: &str,
-        outcome: &str,
-        digest: &str,
-        since: At,
-    ) -> Result<(), StoreError> {
+    pub async fn update_referral(&mut self, id: &str, state: &str, outcome: &str, since: At) -> Result<(), StoreError> {
         sql!(
             self,
             execute,
-            "update referral set state = $2, outcome = $3, digest = $4, since = $5 where id = $1",
+            "update referral set state = $2, outcome = $3, since = $4 where id = $1",
             id,
             state,
             outcome,
-            digest,
             since
         )?;
         Ok(())

@@ -183,16 +183,16 @@ impl Tx {
 
     /// Counts `more` events for a subscription and answers the number of the last. Others that count for the same one wait
     /// until this transaction ends, so that numbers have no gap and grow in the order of the commits.
-    pub async fn count_events(&mut self, id: &str, more: i64, now: At) -> Result<i64, StoreError> {
-        let (last,): (i64,) = sql!(
+    pub async fn count_events(&mut self, id: &str, more: i64, now: At) -> Result<Option<i64>, StoreError> {
+        let last: Option<(i64,)> = sql!(
             self,
-            fetch_one,
+            fetch_optional,
             "update subscription set events = events + $2, heard_at = $3 where id = $1 returning events",
             id,
             more,
             now
         )?;
-        Ok(last)
+        Ok(last.map(|(last,)| last))
     }
 
     /// Notes that something is queued for a subscription that was quiet since `before`. False when it was not.
@@ -298,6 +298,13 @@ impl Tx {
             At::NEVER,
             now
         )?;
+        Ok(())
+    }
+
+    /// Forgets a subscription and what happened for it: with it go its headers and its secrets.
+    pub async fn forget_subscription(&mut self, id: &str) -> Result<(), StoreError> {
+        sql!(self, execute, "delete from subscription_event where subscription = $1", id)?;
+        sql!(self, execute, "delete from subscription where id = $1", id)?;
         Ok(())
     }
 

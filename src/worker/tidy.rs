@@ -1,5 +1,5 @@
 //! What is looked after now and then: expired credentials are forgotten, what waited for the directory goes, subscribers
-//! who heard nothing hear that nothing happened.
+//! who heard nothing hear that nothing happened, refusals that were only counted are told.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,6 +28,7 @@ pub(super) async fn tidy(worker: Arc<Worker>, stop: CancellationToken) {
 }
 
 async fn look(worker: &Worker, lines: bool) -> workflow::Result<()> {
+    worker.store.write_counted_refusals(Some(worker.clock.now().into())).await?;
     worker.house.learn_organization(&worker.store).await?;
     workflow::look_for_routes(&worker.store, &worker.house, worker.clock.now()).await?;
     workflow::subscription::watch(&worker.store, &worker.house, worker.clock.now()).await?;

@@ -242,7 +242,7 @@ async fn move_on(unit: &mut Unit<'_>, referral: &ReferralRow, follow: &Follow, p
                     "active"
                 };
             let since = if state == referral.state { referral.since } else { unit.now.into() };
-            unit.tx.update_referral(&referral.id, state, "", &referral.digest, since).await?;
+            unit.tx.update_referral(&referral.id, state, "", since).await?;
             Ok(())
         }
     }
@@ -250,7 +250,7 @@ async fn move_on(unit: &mut Unit<'_>, referral: &ReferralRow, follow: &Follow, p
 
 /// The referral is over: its open Tasks are cancelled, its plan and, with the last one, its spell end.
 pub(super) async fn close(unit: &mut Unit<'_>, referral: &ReferralRow, outcome: &str) -> Result<()> {
-    unit.tx.update_referral(&referral.id, "closed", outcome, &referral.digest, unit.now.into()).await?;
+    unit.tx.update_referral(&referral.id, "closed", outcome, unit.now.into()).await?;
     if let Some(seen) = unit.get("ServiceRequest", &referral.id).await? {
         let mut request = seen.resource;
         request.map_mut().insert("status".to_owned(), json!("completed"));

@@ -109,6 +109,10 @@ pub(super) async fn restore(unit: &mut Unit<'_>, resource: Resource) -> Result<(
     let sight = unit.actor.sight.clone();
     let belongs = unit.tx.resource(&kind, &id, &sight).await?.ok_or(Error::NotFound)?.belongs();
     is_the_callers(unit, &resource, &belongs)?;
+    if kind == "Subscription" {
+        // Its secret, its headers and its events went with it.
+        return Err(Error::conflict(kind, "A Subscription that was deleted does not come back. POST a new one."));
+    }
     stays_with_person(unit, &resource, &belongs.person).await?;
     unit.audit("update", &resource.reference(), &belongs.person);
     unit.change(resource).await

@@ -67,6 +67,18 @@ pub async fn load(
             ),
         ));
     }
+    publish(store, house, actor, now, resources, progress).await
+}
+
+/// The same for what comes with the software, of whichever type: everyone reads it, and nobody changes it.
+pub async fn publish(
+    store: &Store,
+    house: &House,
+    actor: &Actor,
+    now: DateTime<Utc>,
+    resources: Vec<(String, Resource)>,
+    progress: &mut (dyn FnMut(usize) + Send),
+) -> Result<Loaded> {
     let placed = place(store, house, actor, now, resources).await?;
     let mut loaded = Loaded::default();
     let mut done = 0;

@@ -4,6 +4,7 @@
 mod actor;
 mod ahead;
 mod attempts;
+mod audit_event;
 mod claim;
 mod complete;
 mod condition;
@@ -22,6 +23,7 @@ mod practices;
 mod record;
 mod refer;
 mod remove;
+mod resend;
 mod retry;
 mod status;
 mod submit;
@@ -33,6 +35,7 @@ mod withdraw;
 
 pub use actor::{Actor, Staff};
 pub use attempts::Attempts;
+pub use audit_event::audit_event;
 pub use claim::{Work, claim, claim_next, release};
 pub use complete::{Completion, complete};
 pub use definitions::terminology;
@@ -43,7 +46,7 @@ pub use deliver::{
 pub use error::{Error, Result};
 pub use house::{House, Rules, Webhooks};
 pub use links::conditional;
-pub use load::{DIRECTORY, Loaded, load};
+pub use load::{DIRECTORY, Loaded, load, publish};
 pub use meta::{Labelling, label};
 pub use patch::Patch;
 pub use practices::{Served, practices};

@@ -274,7 +274,7 @@ async fn begin_work(unit: &mut Unit<'_>, referral: &ReferralRow) -> Result<()> {
     }
     unit.hold_person(&referral.person).await?;
     if unit.tx.referral(&referral.id).await?.is_some_and(|now| now.state == "received") {
-        unit.tx.update_referral(&referral.id, "contacting", "", &referral.digest, unit.now.into()).await?;
+        unit.tx.update_referral(&referral.id, "contacting", "", unit.now.into()).await?;
     }
     Ok(())
 }

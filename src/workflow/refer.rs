@@ -10,6 +10,7 @@ use crate::pathway::referral::{self, Ours, ReferralReference, Standing};
 use crate::store::{At, Belongs, EpisodeRow, PersonRow, ReferralRow, TaskRow};
 
 use super::identify::{self, Identified};
+use super::resend::says_the_same;
 use super::transaction::Sent;
 use super::unit::flag;
 use super::{Error, Result, Unit, tasks};
@@ -38,7 +39,11 @@ pub(super) async fn refer(
         && let Some(before) = unit.referral_by_identifier(&identifiers).await?
     {
         if !unit.makes("ServiceRequest", &before.id) {
-            return resent(before, digest, expression);
+            let alone = submission.is_none();
+            if before.digest == digest || alone && says_the_same(unit, sent, &request, &before, expression).await? {
+                return Ok(Referred::Before(before.id));
+            }
+            return Err(other_content(&before, expression));
         }
         // What came with a referral under its identifier is context of it; a second referral cannot be told from it.
         if is_referral(unit, sent, &request).await? {
@@ -114,18 +119,15 @@ pub(super) async fn becomes_referral(unit: &mut Unit<'_>, sent: &Sent, request: 
     unit.hand_over(request, belongs).await
 }
 
-fn resent(before: ReferralRow, digest: &str, expression: &str) -> Result<Referred> {
-    if before.digest == digest {
-        return Ok(Referred::Before(before.id));
-    }
-    Err(Error::conflict(
+fn other_content(before: &ReferralRow, expression: &str) -> Error {
+    Error::conflict(
         format!("{expression}.identifier"),
         format!(
             "You sent a referral with this identifier before, with other content. Read ServiceRequest/{} and PUT the \
              change with If-Match, or send a new referral with an identifier of its own.",
             before.id
         ),
-    ))
+    )
 }
 
 /// The sender's identifiers (system, value). Ours is not among them: it says which referral, not which sending.
@@ -139,7 +141,13 @@ pub(super) fn business_identifiers(request: &Resource) -> Vec<(String, String)> 
         .collect()
 }
 
-async fn subject_of(unit: &mut Unit<'_>, sent: &Sent, request: &Resource, expression: &str) -> Result<Identified> {
+/// Whom a ServiceRequest is about.
+pub(super) async fn subject_of(
+    unit: &mut Unit<'_>,
+    sent: &Sent,
+    request: &Resource,
+    expression: &str,
+) -> Result<Identified> {
     let at = format!("{expression}.subject");
     match request.value().get("subject") {
         Some(subject) => identify::subject(unit, sent, request, &subject.clone(), &at).await,

@@ -3,11 +3,14 @@
 
 use crate::fhir::Resource;
 
-use super::{Error, Result, Unit, keep, record};
+use super::{Error, Result, Unit, keep, record, subscription};
 
 /// Deletes a resource that the caller sees, if it is theirs to delete.
 pub(super) async fn remove(unit: &mut Unit<'_>, kind: &str, id: &str) -> Result<()> {
     let seen = unit.see(kind, id).await?.ok_or(Error::NotFound)?;
+    if kind == "Subscription" {
+        return subscription::delete(unit, id).await;
+    }
     unit.hold_person(&seen.belongs.person).await?;
     keep::is_the_callers(unit, &seen.resource, &seen.belongs)?;
     if let Some(instead) = instead(unit, &seen.resource, &seen.belongs.person).await? {
@@ -27,7 +30,6 @@ async fn instead(unit: &mut Unit<'_>, resource: &Resource, person: &str) -> Resu
         "Task" if unit.tx.task(id).await?.is_some() => Some(
             "A Task of Live Well's queue is ended, not deleted. Complete it, or PUT it with status cancelled or rejected.",
         ),
-        "Subscription" => Some("A subscription is ended, not deleted. PUT it with status off."),
         "Patient" if is_referred(unit, person).await? => Some(
             "You referred this person, and the referral names this Patient. Withdraw the referral, or PUT the Patient \
              as it should be.",

@@ -102,7 +102,7 @@ pub async fn submit(
         // What was begun for the entries before it is not kept.
         drop(unit);
         let mut unit = Unit::begin(store, house, actor, now, request_id).await?;
-        let answer = again(&mut unit, &referral).await?;
+        let answer = again(&mut unit, &referral, submission.bundle).await?;
         unit.commit().await?;
         return Ok(answer);
     }
@@ -232,11 +232,11 @@ async fn answered_before(unit: &mut Unit<'_>, submission: &Submission, digest: &
     Ok(Some(Answer { entries: vec![Some(as_found(stored))], again: None }))
 }
 
-/// The answer to a referral that is sent again: what the first one was answered with.
-async fn again(unit: &mut Unit<'_>, referral: &str) -> Result<Answer> {
+/// The answer to a referral that is sent again: what its Bundle was answered with, or the referral itself.
+async fn again(unit: &mut Unit<'_>, referral: &str, bundle: bool) -> Result<Answer> {
     let row = unit.tx.referral(referral).await?.ok_or(Error::NotFound)?;
     unit.audit("resend", &format!("ServiceRequest/{referral}"), &row.person);
-    if let Some(submission) = unit.tx.submission(&row.submission).await? {
+    if bundle && let Some(submission) = unit.tx.submission(&row.submission).await? {
         return Ok(Answer { entries: Vec::new(), again: Some(submission.answer) });
     }
     let stored =

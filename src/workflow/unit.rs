@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::fhir::systems::REFERRAL_FLAG;
 use crate::fhir::when::instant;
 use crate::fhir::{Resource, search};
-use crate::store::{AuditRow, Belongs, Practice, Sight, Store, StoreError, Stored, Tx};
+use crate::store::{AuditRow, Belongs, Practice, Sight, Store, StoreError, Stored, Tx, audit_id};
 
 use super::ahead::Ahead;
 use super::submit::as_found;
@@ -343,7 +343,7 @@ pub fn audit_row(
     outcome: &str,
 ) -> AuditRow {
     AuditRow {
-        id: Unit::new_id(),
+        id: audit_id(now.into()),
         at: now.into(),
         client: actor.client.clone(),
         organization: actor.organization.clone(),
@@ -353,6 +353,7 @@ pub fn audit_row(
         person: person.to_owned(),
         request_id: request_id.to_owned(),
         outcome: outcome.to_owned(),
+        times: 1,
     }
 }
 

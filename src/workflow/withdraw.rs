@@ -49,8 +49,7 @@ pub(super) async fn change_referral(
         )),
         Some(status @ ("revoked" | "entered-in-error")) => {
             let outcome = status.to_owned();
-            let digest = referral.digest.clone();
-            unit.tx.update_referral(&id, "withdrawn", &outcome, &digest, unit.now.into()).await?;
+            unit.tx.update_referral(&id, "withdrawn", &outcome, unit.now.into()).await?;
             unit.change(request).await?;
             complete::end(unit, &referral, "revoked").await
         }
@@ -65,7 +64,7 @@ pub(super) async fn change_referral(
             }
             let identifiers = business_identifiers(&request);
             unit.insert_identifiers(&referral, &identifiers).await?;
-            unit.tx.update_referral(&id, &referral.state, "", digest, referral.since).await?;
+            unit.tx.update_referral(&id, &referral.state, "", referral.since).await?;
             refer::reprioritise(unit, &referral, request.text("priority")).await?;
             unit.change(request).await
         }

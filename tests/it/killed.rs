@@ -15,6 +15,7 @@ use serde_json::json;
 
 use crate::journey::{referral_of, somebody};
 use crate::support::binary::Binary;
+use crate::support::subscriber::Subscriber;
 use crate::support::{Database, build};
 
 /// Longer than anything takes, shorter than a person waits for a hanging test.
@@ -184,5 +185,75 @@ fn every_write_back_exists_once_and_in_order_at_the_practice_after_kill_9() {
             assert!(order.is_sorted(), "{order:?}");
         }
         println!("{total} write-backs through 8 kills and {} faults", faults.struck());
+    });
+}
+
+#[test]
+fn a_subscriber_hears_of_each_change_in_order_and_as_one_message_after_kill_9() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut service = Binary::new(Database::Sqlite).await.unwrap();
+        service.register("sender", "TESTA1", &[]);
+        service.start().await;
+        let subscriber = Subscriber::start().await;
+        let wanted = json!({
+            "resourceType": "Subscription", "status": "requested", "reason": "Tells the practice's system",
+            "criteria": "https://livewell.example/SubscriptionTopic/referral-received",
+            "channel": { "type": "rest-hook", "endpoint": subscriber.url, "payload": "application/fhir+json" },
+        });
+        service.send("sender", &mut None, "/fhir/Subscription", &wanted).await;
+        subscriber.wait_for("handshake", 1).await;
+        let until = Instant::now() + PATIENCE;
+        while service.count("subscription where state = 'active'").await == 0 {
+            assert!(Instant::now() < until, "it does not become active");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+
+        let (service, over) = (Arc::new(service), Arc::new(AtomicBool::new(false)));
+        let mut senders = tokio::task::JoinSet::new();
+        for _ in 0..3 {
+            let (service, over) = (Arc::clone(&service), Arc::clone(&over));
+            senders.spawn(async move {
+                let (mut acknowledged, mut token) = (0, None);
+                while !over.load(Ordering::SeqCst) {
+                    let mut referral = referral_of(&somebody(), "TESTA1", "routine");
+                    let own = uuid::Uuid::new_v4().to_string();
+                    referral["identifier"] =
+                        json!([{ "system": "https://practice.example/Id/referral", "value": own }]);
+                    service.send("sender", &mut token, "/fhir/ServiceRequest", &referral).await;
+                    acknowledged += 1;
+                    tokio::time::sleep(Duration::from_millis(30)).await;
+                }
+                acknowledged
+            });
+        }
+        kills(&service, 6).await;
+        over.store(true, Ordering::SeqCst);
+        let acknowledged: i64 = senders.join_all().await.into_iter().sum();
+        let until = Instant::now() + PATIENCE;
+        while service.count("delivery where settled_at is null").await > 0 {
+            assert!(Instant::now() < until, "not told");
+            // The waits between attempts, passed.
+            service.run("update delivery set due_at = 0 where settled_at is null and lease_until = 0").await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+
+        let mut messages: BTreeMap<i64, String> = BTreeMap::new();
+        let (mut order, mut repeats) = (Vec::new(), 0);
+        for got in subscriber.taken("event-notification") {
+            let id = got.headers["webhook-id"].to_str().unwrap().to_owned();
+            for number in got.numbers() {
+                match messages.insert(number, id.clone()) {
+                    None => order.push(number),
+                    // What a kill left unclear is sent again as the message that it was.
+                    Some(first) => {
+                        assert_eq!(first, id, "event {number} in two messages");
+                        repeats += 1;
+                    }
+                }
+            }
+        }
+        assert_eq!(order, (1..=acknowledged).collect::<Vec<_>>(), "none missing, none too many, none before another");
+        println!("{acknowledged} events through 6 kills, {repeats} of them sent again");
     });
 }

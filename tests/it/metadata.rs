@@ -70,7 +70,9 @@ on_each_database! {
             let kind = resource["type"].as_str().unwrap();
             for parameter in list(resource, "searchParam") {
                 let (name, compares) = (parameter["name"].as_str().unwrap(), parameter["type"].as_str().unwrap());
-                let found = caller.get(format!("{kind}?{name}={}", sample(name, compares))).await.expect(200);
+                // Of the audit trail some are asked together with a time.
+                let when = if kind == "AuditEvent" { "&date=ge2026" } else { "" };
+                let found = caller.get(format!("{kind}?{name}={}{when}", sample(name, compares))).await.expect(200);
                 assert_eq!(found.body["type"], "searchset", "{kind}?{name}");
                 asked += 1;
             }
@@ -240,7 +242,7 @@ on_each_database! {
             (Method::GET, "/app"),
             (Method::GET, "/app/"),
             (Method::GET, "/app/work-list"),
-            (Method::GET, "/fhir/AuditEvent"),
+            (Method::GET, "/fhir/MessageHeader"),
         ] {
             let answer = caller.send(method, path).await.expect(501);
             assert_eq!(answer.body["resourceType"], "OperationOutcome", "{path}");
@@ -254,7 +256,7 @@ on_each_database! {
         caller.get("/fhir/$meta").await.expect(200);
         assert!(!statement.to_string().contains("\"near\""), "places are not found by distance");
         for resource in list(rest, "resource") {
-            assert!(!["AuditEvent", "MessageHeader"].contains(&resource["type"].as_str().unwrap()));
+            assert!(!["Binary", "MessageHeader"].contains(&resource["type"].as_str().unwrap()));
         }
     }
 

@@ -52,6 +52,66 @@ on_each_database! {
         assert_eq!(app.stored().await, stored);
     }
 
+    async fn what_the_sender_wrote_in_any_version_is_no_conflict_when_it_is_sent_again(app: TestApp) {
+        let practice = app.practice("TESTA1").await;
+        let referral = build::referral();
+        let first = practice.post("ServiceRequest", &referral).await.expect(201);
+        let at = format!("ServiceRequest/{}", first.id());
+        let mut changed = first.body.clone();
+        changed["reasonCode"][0]["text"] = json!("Moved here, and is alone in the evenings.");
+        let second = practice.put(at.as_str(), &changed).if_match(1).await.expect(200);
+        let mut sent = referral.clone();
+        sent["reasonCode"] = changed["reasonCode"].clone();
+        let stored = app.stored().await;
+        // As it was, as it is now, and as it was read.
+        for again in [&referral, &sent, &second.body] {
+            let answer = practice.post("ServiceRequest", again).await.expect(200);
+            assert_eq!((answer.body, answer.headers["etag"].clone()), (second.body.clone(), second.headers["etag"].clone()));
+        }
+        sent["reasonCode"][0]["text"] = json!("What nobody wrote before.");
+        practice.post("ServiceRequest", &sent).await.expect(409);
+        assert_eq!(app.stored().await, stored);
+        assert_eq!(tasks_of(&app, &first.id()).await.len(), 1);
+    }
+
+    async fn a_referral_that_came_in_a_bundle_is_known_when_it_comes_alone(app: TestApp) {
+        let practice = app.practice("TESTA1").await;
+        let referral = build::referral();
+        let first = practice.post("", &together(&referral, build::person(build::ADA))).await.expect(200);
+        let [at, patient] = &first.made()[..] else { panic!("two entries") };
+        let read = practice.get(at.as_str()).await.expect(200).body;
+        let stored = app.stored().await;
+        let mut contained = build::referral_with(build::person(build::ADA));
+        contained["identifier"] = referral["identifier"].clone();
+        let mut by_reference = referral.clone();
+        by_reference["subject"] = json!({ "reference": patient });
+        // By number, with the person in it, and by the reference that the Bundle was answered with.
+        for alone in [&referral, &contained, &by_reference] {
+            assert_eq!(practice.post("ServiceRequest", alone).await.expect(200).body, read);
+        }
+        assert_eq!(practice.post("", &together(&referral, build::person(build::ADA))).await.expect(200).body, first.body);
+        let mut another = referral.clone();
+        another["subject"] = build::by_number(build::BERT.0);
+        practice.post("ServiceRequest", &another).await.expect(409);
+        let mut other = referral.clone();
+        other["priority"] = json!("urgent");
+        practice.post("ServiceRequest", &other).await.expect(409);
+        assert_eq!(app.stored().await, stored);
+    }
+
+    async fn a_bundle_is_known_again_after_its_referral_was_changed(app: TestApp) {
+        let practice = app.practice("TESTA1").await;
+        let bundle = together(&build::referral(), build::person(build::ADA));
+        let first = practice.post("", &bundle).await.expect(200);
+        let at = first.made()[0].clone();
+        let mut changed = practice.get(at.as_str()).await.expect(200).body;
+        changed["priority"] = json!("urgent");
+        practice.put(at.as_str(), &changed).if_match(1).await.expect(200);
+        let stored = app.stored().await;
+        assert_eq!(practice.post("", &bundle).await.expect(200).body, first.body);
+        assert_eq!(app.stored().await, stored);
+    }
+
     async fn if_none_exist_answers_with_what_is_there(app: TestApp) {
         let practice = app.practice("TESTA1").await;
         let referral = build::referral();

@@ -7,9 +7,10 @@ use livewell::fhir::{Resource, check};
 use livewell::store::At;
 use serde_json::{Value, json};
 
+use crate::support::app::{run, run_with};
 use crate::support::caller::Caller;
 use crate::support::subscriber::{Got, Subscriber, numbers, said};
-use crate::support::{TestApp, build, on_each_database};
+use crate::support::{Database, TestApp, build, on_each_database};
 
 const TOPIC: &str = "https://livewell.example/SubscriptionTopic/";
 const BACKPORT: &str = "http://hl7.org/fhir/uv/subscriptions-backport/StructureDefinition/";
@@ -483,6 +484,67 @@ on_each_database! {
         }
     }
 
+    async fn who_deletes_a_subscription_hears_nothing_more_and_leaves_no_secret_behind(app: TestApp) {
+        let practice = app.practice("TESTA1").await;
+        let subscriber = Subscriber::start().await;
+        let wanted = with(subscription("referral-received", &subscriber.url), SECRET, "valueString", json!(WHSEC));
+        let id = subscribed(&practice, &wanted).await;
+        let at = format!("Subscription/{id}");
+        refers(&practice).await;
+        subscriber.wait_for("event-notification", 1).await;
+        // What still waits is not sent.
+        subscriber.answers(503);
+        refers(&practice).await;
+        while subscriber.all().len() < 3 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let colleague = app.client("colleague", "TESTA1", "system/*.cruds").await;
+        colleague.send(reqwest::Method::DELETE, at.as_str()).await.expect(403);
+        let stranger = app.practice("TESTA2").await;
+        stranger.send(reqwest::Method::DELETE, at.as_str()).await.expect(204);
+        assert_eq!(status(&practice, &id).await["resourceType"], "Parameters");
+        practice.send(reqwest::Method::DELETE, at.as_str()).await.expect(204);
+        subscriber.answers(200);
+        app.clock.advance(Duration::from_secs(24 * HOUR));
+        refers(&practice).await;
+        app.settled().await;
+        assert_eq!(subscriber.numbers(), [1]);
+        practice.get(at.as_str()).await.expect(410);
+        practice.get(format!("{at}/$status")).await.expect(404);
+        practice.get(format!("{at}/$events")).await.expect(404);
+        assert_eq!(practice.get("Subscription").await.expect(200).resources().len(), 0);
+        assert_eq!(app.count("subscription").await + app.count("subscription_event").await, 0);
+        // It does not come back by itself; a new one does.
+        let mut again = wanted.clone();
+        again["id"] = json!(id);
+        practice.put(at.as_str(), &again).await.expect(409);
+        subscribed(&practice, &wanted).await;
+    }
+
+    async fn an_endpoint_is_waited_for_as_long_as_the_subscriber_says(app: TestApp) {
+        let practice = app.practice("TESTA1").await;
+        let subscriber = Subscriber::start().await;
+        let wanted = with(subscription("referral-received", &subscriber.url), "backport-timeout", "valueUnsignedInt", json!(1));
+        let id = subscribed(&practice, &wanted).await;
+        subscriber.waits(Duration::from_secs(3));
+        let begun = std::time::Instant::now();
+        refers(&practice).await;
+        let failed = "delivery_attempt a join delivery d on d.id = a.delivery where d.purpose = 'notification' and a.verdict <> 'delivered'";
+        while app.count(failed).await == 0 {
+            assert!(begun.elapsed() < Duration::from_secs(20), "no attempt ended");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+        subscriber.waits(Duration::ZERO);
+        app.clock.advance(Duration::from_secs(HOUR));
+        app.settled().await;
+        assert!(subscriber.numbers().contains(&1));
+        let read = practice.get(format!("Subscription/{id}")).await.expect(200).body;
+        assert_eq!(read["channel"]["extension"][0]["valueUnsignedInt"], 1);
+        let longer = with(subscription("referral-received", &subscriber.url), "backport-timeout", "valueUnsignedInt", json!(100_000));
+        practice.post("Subscription", &longer).await.expect(422);
+    }
+
     async fn a_subscription_ends_when_it_said_it_would(app: TestApp) {
         let practice = app.practice("TESTA1").await;
         let subscriber = Subscriber::start().await;
@@ -532,4 +594,52 @@ fn no_private_address_is_subscribed_or_called() {
         reaches(&practice, &id, "error").await;
         assert!(canary.all().is_empty());
     });
+}
+
+#[test]
+fn a_notification_carries_what_it_is_about_only_where_the_service_is_set_so() {
+    let full = |url: &str| {
+        let mut wanted = subscription("task-changed", url);
+        wanted["channel"]["_payload"]["extension"][0]["valueCode"] = json!("full-resource");
+        wanted
+    };
+    run(Database::Sqlite, move |app: TestApp| async move {
+        let refused =
+            app.practice("TESTA1").await.post("Subscription", &full("http://127.0.0.1:9/hook")).await.expect(422);
+        assert_eq!(refused.expression(), "Subscription.channel.payload");
+    });
+    for database in [Database::Sqlite, Database::Postgres] {
+        run_with(
+            database,
+            |config| config.subscription.full_resource = true,
+            move |app: TestApp| async move {
+                let (practice, system) = (app.practice("TESTA1").await, app.system().await);
+                let (own, all) = (Subscriber::start().await, Subscriber::start().await);
+                subscribed(&practice, &full(&own.url)).await;
+                subscribed(&system, &full(&all.url)).await;
+                let referral = refers(&practice).await;
+                let told = own.wait_for("event-notification", 1).await.remove(0);
+                let carried = &told.body["entry"][1]["resource"];
+                assert_eq!(
+                    (&carried["resourceType"], &carried["focus"]["reference"]),
+                    (&json!("Task"), &json!(format!("ServiceRequest/{referral}")))
+                );
+                let bundle = Resource::from_value(told.body.clone()).unwrap();
+                assert_eq!(check::check(&bundle, 10), []);
+                assert_eq!(
+                    carried,
+                    &practice.get(format!("Task/{}", carried["id"].as_str().unwrap())).await.expect(200).body
+                );
+                // What another practice sent is carried to who may see it, and to nobody else.
+                app.practice("TESTA2")
+                    .await
+                    .post("ServiceRequest", &build::referral_of(build::BERT.0))
+                    .await
+                    .expect(201);
+                all.wait_for("event-notification", 2).await;
+                app.settled().await;
+                assert_eq!((own.numbers(), all.numbers()), (vec![1], vec![1, 2]));
+            },
+        );
+    }
 }

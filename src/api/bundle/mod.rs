@@ -61,11 +61,11 @@ async fn transaction(doors: &State, inner: &Inner, call: &Call, bundle: Resource
     }
     // A search that cannot be done is told before anything is done.
     for (at, entry) in asked.iter().enumerate() {
-        if matches!(entry.ask, Ask::Read) && entry.id.is_none() {
-            let answered = inner.ask(call, entry::inner(call, &sent[at])?).await;
-            if !answered.status.is_success() {
-                return Ok(refused_entry(call, at, answered));
-            }
+        if matches!(entry.ask, Ask::Read)
+            && entry.id.is_none()
+            && let Err(answered) = inner.rehearse(call, entry::inner(call, &sent[at])?).await
+        {
+            return Ok(refused_entry(call, at, answered));
         }
     }
     let submission = Submission { entries: asked, bundle: true, key: idempotency_key(call)? };

@@ -3,6 +3,7 @@
 use super::super::error::Error;
 use super::super::state::Call;
 use super::request::{Request, refuse};
+use super::trail::{PARAMETERS, TRAIL};
 use crate::auth::scope::Interaction;
 use crate::fhir::search::{
     Context, Criterion, Refused, absent, in_compartment, own_task_parameters, params, read as read_one, types_asked,
@@ -31,8 +32,12 @@ pub(super) async fn read(call: &Call, kind: &str, request: &Request) -> Result<(
         criteria.push(inside.ok_or_else(|| refuse(kind, "", "This type is never in the compartment of a Patient."))?);
     }
     // What is asked of another type is told by the answer, so the token has to allow searching that type too.
-    for kind in types_asked(&criteria) {
-        call.may(kind, Interaction::Search)?;
+    for asked in types_asked(&criteria) {
+        if asked == TRAIL {
+            let text = "The audit trail is searched by itself: AuditEvent?patient=..., AuditEvent?entity=...";
+            return Err(refuse(kind, "", text));
+        }
+        call.may(asked, Interaction::Search)?;
     }
     Ok((criteria, ignored))
 }
@@ -40,6 +45,9 @@ pub(super) async fn read(call: &Call, kind: &str, request: &Request) -> Result<(
 /// The names by which a type is searched.
 pub(crate) fn names(kind: &str) -> Vec<(&'static str, &'static str)> {
     let mut names: Vec<_> = params(kind).map(|p| (p.code, p.compares.code())).collect();
+    if kind == TRAIL {
+        names.retain(|(code, _)| PARAMETERS.contains(code));
+    }
     if kind == "Task" {
         names.extend(own_task_parameters().map(|(code, compares)| (code, compares.code())));
     }

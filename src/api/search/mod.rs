@@ -5,6 +5,7 @@ mod along;
 mod criteria;
 mod request;
 pub(super) mod system;
+mod trail;
 
 use axum::extract::{Form, Path, State as Extract};
 use axum::response::Response;
@@ -15,17 +16,18 @@ use super::format::Format;
 use super::listing::Listed;
 use super::resources::disclose;
 use super::state::{Call, State};
-use super::types::served;
+use super::types::readable;
 use crate::auth::scope::Interaction;
 use crate::fhir::outcome::operation_outcome;
 use crate::fhir::search::{Column, Criterion, SortKey, Sorted};
 use crate::fhir::{Issue, IssueCode};
-use crate::store::{Key, Page, Place, Stored, Tx};
+use crate::store::{Key, Page, Place, Stored, TrailSearch, Tx};
 use crate::workflow;
 
 use along::Along;
 pub(super) use criteria::names as parameter_names;
 use request::{Request, refuse};
+pub(super) use trail::TRAIL;
 
 /// Search by URL.
 pub(super) async fn by_url(
@@ -69,28 +71,69 @@ async fn search(
     call: &Call,
     query: Vec<(String, String)>,
 ) -> Result<Response, Error> {
-    served(kind)?;
+    readable(kind)?;
     call.may(kind, Interaction::Search)?;
     let mut request = Request::read(call, kind, query)?;
     request.patient = request.patient.or(patient);
     if !request.types.is_empty() {
         return Err(refuse(kind, "_page", "This page link is of a search of several types. Follow it as it is."));
     }
-    disclose(call, "search-type", kind, "").await?;
-    let (criteria, ignored) = criteria::read(call, kind, &request).await?;
     let order = request.order(kind)?;
     let includes = request.included(kind)?;
+    let (asked, ignored) = Asked::read(call, kind, &request, &order).await?;
+    disclose(call, "search-type", kind, "").await?;
     let mut tx = doors.store.read().await?;
-    let found = page(&mut tx, call, kind, &criteria, &order, &request).await?;
-    let total = match request.total {
-        true if kind == "Task" => Some(tx.count_tasks(&criteria, &call.actor.sight).await?),
-        true => Some(tx.count(kind, &criteria, &call.actor.sight).await?),
-        false => None,
-    };
+    let (found, total) = asked.of(&mut tx, call, kind, &order, &request).await?;
     let along = along::gather(&mut tx, call, &found.matches, &includes).await?;
     drop(tx);
     let answer = Answer { kind, request, matches: found.matches, next: found.next, along, total, ignored };
     Ok(answer.into_response(doors, call))
+}
+
+/// What is searched by: of the audit trail its rows, of all else the index.
+enum Asked {
+    Trail(TrailSearch),
+    Index(Vec<Criterion>),
+}
+
+impl Asked {
+    /// Reads it, with the parameters that were passed over.
+    async fn read(
+        call: &Call,
+        kind: &str,
+        request: &Request,
+        order: &[SortKey],
+    ) -> Result<(Asked, Vec<String>), Error> {
+        if kind == TRAIL {
+            let (search, ignored) = trail::read(call, request, order)?;
+            return Ok((Asked::Trail(search), ignored));
+        }
+        let (criteria, ignored) = criteria::read(call, kind, request).await?;
+        Ok((Asked::Index(criteria), ignored))
+    }
+
+    /// A page of matches, and where it is asked for, how many match.
+    async fn of(
+        &self,
+        tx: &mut Tx,
+        call: &Call,
+        kind: &str,
+        order: &[SortKey],
+        request: &Request,
+    ) -> Result<(Matched, Option<i64>), Error> {
+        let sight = &call.actor.sight;
+        let found = match self {
+            Asked::Trail(search) => trail::page(tx, call, search).await?,
+            Asked::Index(criteria) => page(tx, call, kind, criteria, order, request).await?,
+        };
+        let total = match self {
+            _ if !request.total => None,
+            Asked::Trail(search) => Some(tx.count_trail(search, sight).await?),
+            Asked::Index(criteria) if kind == "Task" => Some(tx.count_tasks(criteria, sight).await?),
+            Asked::Index(criteria) => Some(tx.count(kind, criteria, sight).await?),
+        };
+        Ok((found, total))
+    }
 }
 
 /// A page of matches, and the place after which the next begins.

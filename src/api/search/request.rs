@@ -6,6 +6,7 @@ use super::super::conditions;
 use super::super::error::Error;
 use super::super::format::{SHAPING, encoded};
 use super::super::state::Call;
+use super::trail::TRAIL;
 use crate::fhir::search::{Include, Refused, SortKey, alternatives, include, sort, too_much};
 use crate::fhir::{Invalid, Issue, IssueCode};
 use crate::store::Place;
@@ -133,10 +134,14 @@ impl Request {
                 "_revinclude:iterate" | "_revinclude:recurse" => (true, true),
                 _ => return Err(refuse(kind, name, "_include and _revinclude have no modifier but :iterate.")),
             };
-            include(value, iterate, reverse).map_err(|why| match why {
+            let include = include(value, iterate, reverse).map_err(|why| match why {
                 Refused::Because(text) => refuse(kind, name, &text),
                 Refused::Unknown => refuse(kind, name, "There is no such reference to search by."),
-            })
+            })?;
+            if reverse && include.kind == TRAIL {
+                return Err(refuse(kind, name, "The audit trail is searched by itself: AuditEvent?entity=..."));
+            }
+            Ok(include)
         };
         self.includes.iter().map(read).collect()
     }

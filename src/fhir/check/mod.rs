@@ -43,6 +43,11 @@ pub fn is_resource_type(name: &str) -> bool {
     tables::tables().resource(name).is_some()
 }
 
+/// Whether a text can be the id of a resource (R4 datatypes, `id`).
+pub fn is_id(text: &str) -> bool {
+    primitive::id(text)
+}
+
 /// The names of all R4 resource types, in alphabetical order.
 pub fn resource_types() -> impl Iterator<Item = &'static str> {
     tables::tables().resources().map(|t| t.name)

@@ -20,7 +20,7 @@ use super::{Error, Result, Unit};
 pub use ask::{Statuses, events, new_secret, statuses};
 pub(super) use notice::notice;
 pub use notify::{Notification, Prepared, end, prepare, settle};
-pub(super) use subscribe::{change, create};
+pub(super) use subscribe::{change, create, delete};
 pub use watch::watch;
 
 /// The purpose of a delivery that tells a subscriber something.

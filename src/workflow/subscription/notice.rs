@@ -71,7 +71,8 @@ async fn tell(unit: &mut Unit<'_>, row: &SubscriptionRow, wanted: &[&Noticed<'_>
         return Ok(());
     }
     let count = i64::try_from(told.len()).unwrap_or(i64::MAX);
-    let last = unit.tx.count_events(&row.id, count, unit.now.into()).await?;
+    // Deleted meanwhile, it hears nothing.
+    let Some(last) = unit.tx.count_events(&row.id, count, unit.now.into()).await? else { return Ok(()) };
     let topic = unit.house.topics.iter().find(|topic| topic.url == row.topic);
     let mut room = 0;
     let mut delivery = String::new();

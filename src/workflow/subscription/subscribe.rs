@@ -107,6 +107,15 @@ pub(in super::super) async fn change(unit: &mut Unit<'_>, mut resource: Resource
     unit.change(resource).await
 }
 
+/// Deletes a Subscription of the client that made it: nothing more is heard, and what was still to be sent is called off.
+pub(in super::super) async fn delete(unit: &mut Unit<'_>, id: &str) -> Result<()> {
+    own(unit, id).await?;
+    unit.tx.cancel_notifications(id, "off", unit.now.into()).await?;
+    unit.tx.forget_subscription(id).await?;
+    unit.audit("delete", &format!("Subscription/{id}"), "");
+    unit.delete("Subscription", id).await
+}
+
 /// The row of a Subscription that this caller made.
 pub(super) async fn own(unit: &mut Unit<'_>, id: &str) -> Result<SubscriptionRow> {
     unit.see("Subscription", id).await?.ok_or(Error::NotFound)?;

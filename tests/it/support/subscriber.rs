@@ -1,6 +1,6 @@
 //! A subscriber's endpoint: keeps what it is sent, and answers as it is told to.
 
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -27,29 +27,38 @@ pub(crate) struct Subscriber {
     /// Where it listens.
     pub(crate) url: String,
     status: Arc<AtomicU16>,
+    /// Milliseconds until it answers.
+    pause: Arc<AtomicU64>,
     got: Arc<Mutex<Vec<Got>>>,
 }
 
 impl Subscriber {
     pub(crate) async fn start() -> Subscriber {
         let (status, got) = (Arc::new(AtomicU16::new(200)), Arc::<Mutex<Vec<Got>>>::default());
-        let (answer, kept) = (Arc::clone(&status), Arc::clone(&got));
+        let pause = Arc::<AtomicU64>::default();
+        let (answer, kept, wait) = (Arc::clone(&status), Arc::clone(&got), Arc::clone(&pause));
         let hook = move |headers: HeaderMap, body: Bytes| async move {
             let answered = answer.load(Ordering::SeqCst);
             let text = String::from_utf8(body.to_vec()).unwrap();
             let body = serde_json::from_str(&text).unwrap_or(Value::Null);
             kept.lock().unwrap().push(Got { headers, text, body, answered });
+            tokio::time::sleep(Duration::from_millis(wait.load(Ordering::SeqCst))).await;
             StatusCode::from_u16(answered).unwrap()
         };
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/hook", listener.local_addr().unwrap());
         tokio::spawn(async move { axum::serve(listener, Router::new().route("/hook", post(hook))).await });
-        Subscriber { url, status, got }
+        Subscriber { url, status, pause, got }
     }
 
     /// Answers with this status from now on.
     pub(crate) fn answers(&self, status: u16) {
         self.status.store(status, Ordering::SeqCst);
+    }
+
+    /// Lets so much time pass before each answer from now on.
+    pub(crate) fn waits(&self, pause: Duration) {
+        self.pause.store(u64::try_from(pause.as_millis()).unwrap(), Ordering::SeqCst);
     }
 
     /// Everything that came, also what was not taken.
