@@ -6,6 +6,7 @@ mod database;
 
 mod access;
 mod answers;
+mod audit;
 mod broken_on_purpose;
 mod bundles;
 mod changed_anyhow;
@@ -36,6 +37,7 @@ mod lines;
 mod log;
 mod looking_after;
 mod lossless;
+mod matrix;
 mod mesh;
 mod mesh_tls;
 mod metadata;
@@ -60,7 +62,6 @@ mod settings;
 mod smoke;
 mod store;
 mod subscription;
-#[expect(dead_code, reason = "what a test needs of a service is here before every test is")]
 mod support;
 mod test_data;
 mod tokens;
