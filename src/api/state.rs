@@ -26,7 +26,7 @@ use crate::fhir::codec::Limits;
 use crate::fhir::terminology::Terminology;
 use crate::store::Store;
 use crate::time::Clock;
-use crate::workflow::{Actor, House, Staff, terminology};
+use crate::workflow::{Actor, Asking, House, Staff, terminology};
 
 /// Shared by all requests.
 pub struct Doors {
@@ -197,6 +197,12 @@ fn actor(caller: &Caller, ours: &str) -> Actor {
 }
 
 impl Call {
+    /// The question that this request is.
+    pub(super) fn asking(&self) -> Asking<'_> {
+        let (store, house) = (&self.doors.store, &*self.doors.house);
+        Asking { store, house, actor: &self.actor, now: self.now, request_id: &self.request_id }
+    }
+
     /// Whether this deployment has the interaction with the type, and the token's scopes allow it.
     pub(super) fn may(&self, kind: &str, interaction: Interaction) -> Result<(), Error> {
         self.doors.types.have(kind, interaction)?;

@@ -88,13 +88,9 @@ pub(super) async fn complete(
 }
 
 /// `ServiceRequest/{id}/$status`.
-pub(super) async fn status(
-    Extract(doors): Extract<State>,
-    Path(id): Path<String>,
-    call: Call,
-) -> Result<Response, Error> {
+pub(super) async fn status(Path(id): Path<String>, call: Call) -> Result<Response, Error> {
     call.may("ServiceRequest", Interaction::Read)?;
-    let said = workflow::status(&doors.store, &doors.house, &call.actor, call.now, &call.request_id, &id).await?;
+    let said = workflow::status(call.asking(), &id).await?;
     Ok(call.format.value(StatusCode::OK, &said))
 }
 

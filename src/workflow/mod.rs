@@ -3,6 +3,7 @@
 
 mod actor;
 mod ahead;
+mod asking;
 mod attempts;
 mod audit_event;
 mod claim;
@@ -34,6 +35,7 @@ mod unit;
 mod withdraw;
 
 pub use actor::{Actor, Staff};
+pub use asking::Asking;
 pub use attempts::Attempts;
 pub use audit_event::audit_event;
 pub use claim::{Work, claim, claim_next, release};

@@ -2,30 +2,20 @@
 
 use std::collections::BTreeMap;
 
-use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
 use crate::fhir::when::{instant, start_of};
 use crate::fhir::{Resource, systems};
 use crate::pathway::pam::PamReading;
-use crate::store::{DeliveryRow, MeshMessageRow, ReferralRow, Sight, Store, TaskRow};
+use crate::store::{DeliveryRow, MeshMessageRow, ReferralRow, Sight, TaskRow};
 
 use super::deliver::{at_the_practice, steps};
-use super::unit::audit_row;
-use super::{Actor, Error, House, Result};
+use super::{Asking, Error, House, Result};
 
 /// The Parameters of `ServiceRequest/{id}/$status`.
-pub async fn status(
-    store: &Store,
-    house: &House,
-    actor: &Actor,
-    now: DateTime<Utc>,
-    request_id: &str,
-    id: &str,
-) -> Result<Value> {
-    let mut tx = store.read().await?;
-    let stored =
-        tx.resource("ServiceRequest", id, &actor.sight).await?.filter(|s| !s.deleted).ok_or(Error::NotFound)?;
+pub async fn status(asking: Asking<'_>, id: &str) -> Result<Value> {
+    let mut tx = asking.store.read().await?;
+    let stored = asking.request(&mut tx, id).await?;
     let referral = tx.referral(id).await?.ok_or_else(|| {
         Error::NotSupported(
             "This ServiceRequest is kept as context and is no referral to Live Well, so nothing becomes of it here."
@@ -33,7 +23,7 @@ pub async fn status(
         )
     })?;
     let tasks = tx.tasks_of_referral(id).await?;
-    let ours = house.organization();
+    let ours = asking.house.organization();
     let encounters = recorded(tx.resources_of_referral(id, "Encounter").await?, &ours)?;
     let observations = recorded(tx.resources_of_referral(id, "Observation").await?, &ours)?;
     let deliveries = tx.deliveries_of_referral(id, &Sight::Everything).await?;
@@ -44,11 +34,10 @@ pub async fn status(
         answers.insert(row.id.clone(), tx.attempts(&row.id).await?.pop().map(|last| last.answer).unwrap_or_default());
     }
     drop(tx);
-    let row = audit_row(actor, now, request_id, "$status", &format!("ServiceRequest/{id}"), &stored.person, "success");
-    store.disclose(row).await?;
+    asking.disclose("$status", &format!("ServiceRequest/{id}"), &stored.person).await?;
 
     let mut parameters = summary(&referral, &tasks, &encounters);
-    if let Some(reading) = latest_pam(house, &observations) {
+    if let Some(reading) = latest_pam(asking.house, &observations) {
         parameters.push(reading);
     }
     for row in &deliveries {

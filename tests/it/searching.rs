@@ -71,6 +71,23 @@ async fn kept(practice: &Caller, person: build::Person) -> Kept {
 }
 
 on_each_database! {
+    async fn a_task_that_its_sender_keeps_here_is_found_by_its_name_and_not_in_the_queue(app: TestApp) {
+        let practice = app.practice("TESTA1").await;
+        let task = json!({
+            "resourceType": "Task", "status": "requested", "intent": "order",
+            "identifier": [{ "system": "https://practice.example/Id/task", "value": "7" }],
+        });
+        let id = practice.post("Task", &task).await.expect(201).id();
+        for search in [format!("_id={id}"), "identifier=https://practice.example/Id/task|7".to_owned()] {
+            let found = practice.get(format!("Task?{search}&_total=accurate")).await.expect(200);
+            assert_eq!((found.resources().len(), &found.body["total"]), (1, &json!(1)), "{search}");
+            let other = app.practice("TESTA2").await.get(format!("Task?{search}&_total=accurate")).await.expect(200);
+            assert_eq!((other.resources().len(), &other.body["total"]), (0, &json!(0)), "{search}");
+        }
+        let queue = practice.get("Task?status=requested&_total=accurate").await.expect(200);
+        assert_eq!(queue.body["total"], 0);
+    }
+
     async fn chains_has_and_includes_follow_references_both_ways(app: TestApp) {
         let practice = app.practice("TESTA1").await;
         let Kept { patient, condition, observation } = kept(&practice, build::ADA).await;

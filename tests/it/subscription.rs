@@ -484,6 +484,26 @@ on_each_database! {
         }
     }
 
+    async fn topics_are_read_whole_by_everyone_and_written_by_nobody(app: TestApp) {
+        let (practice, system) = (app.practice("TESTA1").await, app.system().await);
+        let found = practice.get("Basic?code=http://hl7.org/fhir/fhir-types|SubscriptionTopic").await.expect(200).resources();
+        let r5 = "http://hl7.org/fhir/5.0/StructureDefinition/extension-SubscriptionTopic.url";
+        let url = |topic: &Value| {
+            let extensions = topic["extension"].as_array().unwrap().iter();
+            extensions.filter(|e| e["url"] == r5).map(|e| e["valueUri"].as_str().unwrap().to_owned()).next().unwrap()
+        };
+        let mut urls: Vec<String> = found.iter().map(url).collect();
+        urls.sort();
+        let named = ["record-added", "referral-received", "referral-status-changed", "task-changed"];
+        assert_eq!(urls, named.map(|name| format!("{TOPIC}{name}")));
+        let topic = practice.get("Basic/task-changed").await.expect(200).body;
+        for caller in [&practice, &system] {
+            caller.put("Basic/task-changed", &topic).if_match(1).await.expect(403);
+            caller.send(reqwest::Method::DELETE, "Basic/task-changed").await.expect(403);
+        }
+        assert_eq!(practice.get("Basic/task-changed").await.expect(200).body, topic);
+    }
+
     async fn who_deletes_a_subscription_hears_nothing_more_and_leaves_no_secret_behind(app: TestApp) {
         let practice = app.practice("TESTA1").await;
         let subscriber = Subscriber::start().await;

@@ -129,7 +129,9 @@ impl Asked {
         let total = match self {
             _ if !request.total => None,
             Asked::Trail(search) => Some(tx.count_trail(search, sight).await?),
-            Asked::Index(criteria) if kind == "Task" => Some(tx.count_tasks(criteria, sight).await?),
+            Asked::Index(criteria) if kind == "Task" && !by_name(criteria) => {
+                Some(tx.count_tasks(criteria, sight).await?)
+            }
             Asked::Index(criteria) => Some(tx.count(kind, criteria, sight).await?),
         };
         Ok((found, total))
@@ -154,7 +156,7 @@ async fn page(
     if request.count == 0 {
         return Ok(Matched { matches: Vec::new(), next: None });
     }
-    if kind == "Task" && by_urgency(order) {
+    if kind == "Task" && by_urgency(order) && !by_name(criteria) {
         return most_urgent(tx, call, criteria, request).await;
     }
     let page = Page { after: request.after.clone(), limit: request.count };
@@ -176,6 +178,16 @@ fn by_urgency(order: &[SortKey]) -> bool {
         [first, second] => is(first, Column::Priority, true) && is(second, Column::Due, false),
         _ => false,
     }
+}
+
+/// Whether Tasks are asked for by their id or business identifier: that finds also those that a sender keeps here and that
+/// nobody works from the queue.
+fn by_name(criteria: &[Criterion]) -> bool {
+    criteria.iter().any(|criterion| match criterion {
+        Criterion::Ids(_) => true,
+        Criterion::Words { params, not: false, .. } => *params == ["identifier"],
+        _ => false,
+    })
 }
 
 /// A page of the queue: its own table has this order.

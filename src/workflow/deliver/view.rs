@@ -1,29 +1,19 @@
 //! Deliveries as integrators see them: a Communication for each, put together when it is asked for and never stored.
 
-use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
-use super::super::unit::audit_row;
-use super::super::{Actor, Error, House, Result};
+use super::super::{Asking, Result};
 use crate::fhir::systems::{DELIVERY_STATE, ODS};
 use crate::fhir::when::instant;
-use crate::store::{At, AttemptRow, DeliveryRow, MeshMessageRow, Store};
+use crate::store::{At, AttemptRow, DeliveryRow, MeshMessageRow};
 
 /// The searchset of `ServiceRequest/{id}/$deliveries`. A practice sees what went to itself.
-pub async fn deliveries(
-    store: &Store,
-    house: &House,
-    actor: &Actor,
-    now: DateTime<Utc>,
-    request_id: &str,
-    id: &str,
-) -> Result<Value> {
-    let mut tx = store.read().await?;
-    let stored =
-        tx.resource("ServiceRequest", id, &actor.sight).await?.filter(|s| !s.deleted).ok_or(Error::NotFound)?;
+pub async fn deliveries(asking: Asking<'_>, id: &str) -> Result<Value> {
+    let mut tx = asking.store.read().await?;
+    let stored = asking.request(&mut tx, id).await?;
     let mut entries = Vec::new();
     let messages = tx.mesh_messages_of_referral(id).await?;
-    for row in tx.deliveries_of_referral(id, &actor.sight).await? {
+    for row in tx.deliveries_of_referral(id, &asking.actor.sight).await? {
         let attempts = tx.attempts(&row.id).await?;
         let messages: Vec<&MeshMessageRow> = messages.iter().filter(|message| message.delivery == row.id).collect();
         entries.push(json!({
@@ -34,10 +24,10 @@ pub async fn deliveries(
     }
     drop(tx);
     let target = format!("ServiceRequest/{id}");
-    let row = audit_row(actor, now, request_id, "$deliveries", &target, &stored.person, "success");
-    store.disclose(row).await?;
+    asking.disclose("$deliveries", &target, &stored.person).await?;
     let mut bundle = json!({ "resourceType": "Bundle", "type": "searchset", "total": entries.len() });
-    bundle["link"] = json!([{ "relation": "self", "url": format!("{}/fhir/{target}/$deliveries", house.base_url) }]);
+    bundle["link"] =
+        json!([{ "relation": "self", "url": format!("{}/fhir/{target}/$deliveries", asking.house.base_url) }]);
     if !entries.is_empty() {
         bundle["entry"] = Value::Array(entries);
     }

@@ -1,12 +1,12 @@
 //! What a subscriber asks: how its subscriptions stand, what happened since, and for another secret.
 
-use chrono::{DateTime, Duration, Utc};
+use chrono::Duration;
 use serde_json::{Value, json};
 
 use crate::pathway::notification::{self, Content, Event, Kind, Status};
-use crate::store::{EventRow, Store, SubscriptionRow};
+use crate::store::{EventRow, SubscriptionRow};
 
-use super::super::{Actor, Error, House, Result, Unit, audit_row};
+use super::super::{Asking, Error, House, Result, Unit};
 use super::present::present;
 use super::subscribe::{new_secret as make_secret, own};
 
@@ -23,54 +23,37 @@ pub struct Statuses {
 }
 
 /// How subscriptions of this client stand. One that it did not make answers like one that is not there.
-pub async fn statuses(store: &Store, house: &House, actor: &Actor, now: DateTime<Utc>, of: &Statuses) -> Result<Value> {
-    let mut tx = store.read().await?;
-    let base = base(house);
-    let rows = tx.subscriptions_of(&actor.client).await?;
+pub async fn statuses(asking: Asking<'_>, of: &Statuses) -> Result<Value> {
+    let mut tx = asking.store.read().await?;
+    let base = base(asking.house);
+    let rows = tx.subscriptions_of(&asking.actor.client).await?;
     let asked = |list: &[String], value: &str| list.is_empty() || list.iter().any(|one| one == value);
     let found: Vec<&SubscriptionRow> =
         rows.iter().filter(|row| asked(&of.ids, &row.id) && asked(&of.states, &row.state)).collect();
     let all: Vec<Status<'_>> = found.iter().map(|row| status_of(&base, row)).collect();
-    Ok(notification::statuses(&base, now, &all))
+    Ok(notification::statuses(&base, asking.now, &all))
 }
 
 /// What happened for a subscription of this client, from one event number to another, as it may be told now.
-#[expect(clippy::too_many_arguments, reason = "who asks, for what, and when")]
-pub async fn events(
-    store: &Store,
-    house: &House,
-    actor: &Actor,
-    now: DateTime<Utc>,
-    request_id: &str,
-    id: &str,
-    (from, to): (i64, i64),
-    content: Option<Content>,
-) -> Result<Value> {
-    let mut tx = store.read().await?;
-    let row = tx.subscription(id).await?.filter(|row| row.client == actor.client).ok_or(Error::NotFound)?;
+pub async fn events(asking: Asking<'_>, id: &str, (from, to): (i64, i64), content: Option<Content>) -> Result<Value> {
+    let mut tx = asking.store.read().await?;
+    let row = tx.subscription(id).await?.filter(|row| row.client == asking.actor.client).ok_or(Error::NotFound)?;
     let rows = tx.events(id, from, to, MOST).await?;
-    let told = may_be_told(&mut tx, house, &row, rows).await?;
+    let told = may_be_told(&mut tx, asking.house, &row, rows).await?;
     drop(tx);
-    let target = format!("Subscription/{id}");
-    store.disclose(audit_row(actor, now, request_id, "$events", &target, "", "success")).await?;
+    asking.disclose("$events", &format!("Subscription/{id}"), "").await?;
     let content = match content {
         Some(Content::Empty) => Content::Empty,
         _ => Content::IdOnly,
     };
     let told: Vec<Event> = told.into_iter().map(event_of).collect();
-    let base = base(house);
-    Ok(notification::bundle(&Unit::new_id(), now, Kind::QueryEvent, &status_of(&base, &row), &told, content))
+    let base = base(asking.house);
+    Ok(notification::bundle(&Unit::new_id(), asking.now, Kind::QueryEvent, &status_of(&base, &row), &told, content))
 }
 
 /// A new secret for a subscription of this client, told once. The one before signs too for a day.
-pub async fn new_secret(
-    store: &Store,
-    house: &House,
-    actor: &Actor,
-    now: DateTime<Utc>,
-    request_id: &str,
-    id: &str,
-) -> Result<Value> {
+pub async fn new_secret(asking: Asking<'_>, id: &str) -> Result<Value> {
+    let Asking { store, house, actor, now, request_id } = asking;
     let mut unit = Unit::begin(store, house, actor, now, request_id).await?;
     let row = own(&mut unit, id).await?;
     let secret = make_secret(&unit)?;
