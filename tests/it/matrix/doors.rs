@@ -97,7 +97,12 @@ async fn ask(caller: &Caller, world: &World, door: &Door, id: &str) -> Answer {
         );
     } else if door.method == Method::POST {
         let outcome = json!({ "name": "outcome", "valueCode": "accepted" });
-        let parameters = if door.path.ends_with("$complete") { vec![outcome] } else { Vec::new() };
+        let meta = json!({ "name": "meta", "valueMeta": { "tag": [{ "system": "urn:x", "code": "a" }] } });
+        let parameters = match door.path.rsplit('/').next().unwrap_or_default() {
+            "$complete" => vec![outcome],
+            "$meta-add" | "$meta-delete" => vec![meta],
+            _ => Vec::new(),
+        };
         let mut body = json!({ "resourceType": "Parameters" });
         if !parameters.is_empty() {
             body["parameter"] = Value::Array(parameters);
