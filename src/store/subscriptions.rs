@@ -305,6 +305,9 @@ impl Tx {
     pub async fn forget_subscription(&mut self, id: &str) -> Result<(), StoreError> {
         sql!(self, execute, "delete from subscription_event where subscription = $1", id)?;
         sql!(self, execute, "delete from subscription where id = $1", id)?;
+        if let Conn::SqliteWrite(unit) = &mut self.conn {
+            unit.keep_listening(None);
+        }
         Ok(())
     }
 
