@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Seek, Write};
 use std::process::Command;
 
+use livewell::fhir::Resource;
+use livewell::fhir::search::Filter;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -318,7 +320,9 @@ on_each_database! {
         }
         assert!(corpus.len() > 80, "{} of the examples are kept", corpus.len());
         let Some(expected) = expected(package.to_str().unwrap(), corpus.values()) else { return };
-        let mut wrong = Vec::new();
+        let resources = corpus.iter().map(|(name, body)| (name.clone(), Resource::from_value(body.clone()).unwrap()));
+        let resources: Vec<(String, Resource)> = resources.collect();
+        let (mut wrong, mut in_memory) = (Vec::new(), 0);
         for search in &expected {
             let (kind, code) = (search["kind"].as_str().unwrap(), search["code"].as_str().unwrap());
             let Some(param) = livewell::fhir::search::param(kind, code) else {
@@ -326,7 +330,8 @@ on_each_database! {
                 assert!(absent, "{kind}?{code} is neither offered nor listed as absent");
                 continue;
             };
-            let form = format!("{}={}&_count=500", param.code, escaped(search["value"].as_str().unwrap()));
+            let query = format!("{}={}", param.code, escaped(search["value"].as_str().unwrap()));
+            let form = format!("{query}&_count=500");
             let asked = practice.send(Method::POST, format!("{kind}/_search"));
             let answer = asked.text("application/x-www-form-urlencoded", form.as_str()).await;
             let found = entries(&answer, "match").into_iter().filter(|one| corpus.contains_key(one));
@@ -335,9 +340,16 @@ on_each_database! {
             if answer.status != 200 || found.collect::<BTreeSet<_>>() != ids {
                 wrong.push(format!("{kind}?{form}: {} {:?}, expected {ids:?}", answer.status, entries(&answer, "match")));
             }
+            // Held against each resource in memory it finds the same.
+            let Ok(filter) = Filter::parse(&format!("{kind}?{query}"), &format!("{}/fhir", app.base), 0) else { continue };
+            in_memory += 1;
+            let found: BTreeSet<_> = resources.iter().filter(|(_, r)| filter.matches(r, "")).map(|(name, _)| name.clone()).collect();
+            if found != ids {
+                wrong.push(format!("{kind}?{query} in memory: {found:?}, expected {ids:?}"));
+            }
         }
         eprintln!("{} of {} searches over {} resources agree", expected.len() - wrong.len(), expected.len(), corpus.len());
-        assert!(expected.len() > 300, "{}", expected.len());
+        assert!(expected.len() > 300 && in_memory > 300, "{} {in_memory}", expected.len());
         assert!(wrong.is_empty(), "{wrong:#?}");
     }
 }

@@ -123,3 +123,33 @@ proptest::proptest! {
         let _ = sort(kind, &value);
     }
 }
+
+#[test]
+fn what_only_the_database_can_tell_is_not_guessed_and_not_asked_where_it_does_not_matter() {
+    let condition = Resource::from_value(json!({
+        "resourceType": "Condition", "subject": { "reference": "Patient/sent" },
+        "code": { "coding": [{ "code": "breath" }] },
+    }))
+    .unwrap();
+    let told = |query: &[(&str, &str)], person: Option<&str>| {
+        let read = |(name, value): &(&str, &str)| read(&NONE, "Condition", name, value).unwrap();
+        matches(&condition, person, &query.iter().map(read).collect::<Vec<_>>())
+    };
+    let (yes, no, chain) = (("code", "breath"), ("code", "other"), ("subject:Patient.family", "x"));
+    for (query, person, is) in [
+        (vec![yes, chain], None, None),
+        (vec![no, chain], None, Some(false)),
+        (vec![chain, no], None, Some(false)),
+        (vec![yes, ("patient", "Patient/sent")], None, Some(true)),
+        (vec![yes, ("patient", "Patient/other")], None, None),
+        (vec![yes, ("patient", "Patient/other")], Some(""), Some(false)),
+        (vec![yes, ("patient", "Patient/ours")], Some("ours"), Some(true)),
+        (vec![yes, ("patient", "Patient/other")], Some("ours"), None),
+        (vec![yes, ("patient.identifier", "9990000018")], None, None),
+        (vec![no, ("patient.identifier", "9990000018")], None, Some(false)),
+        (vec![("subject:missing", "false")], None, Some(true)),
+        (vec![("_has:Observation:focus:code", "x")], Some(""), None),
+    ] {
+        assert_eq!(told(&query, person), is, "{query:?} {person:?}");
+    }
+}
