@@ -255,6 +255,11 @@ impl Tx {
 
     /// Holds several names, one after the other: whoever holds names in one order waits for nobody who waits for them.
     pub async fn hold_all(&mut self, names: &[(&str, Hold)]) -> Result<(), StoreError> {
+        if let Conn::SqliteWrite(unit) = &mut self.conn
+            && !names.is_empty()
+        {
+            return unit.take_turn().await;
+        }
         if !self.is_on_postgres() {
             return Ok(());
         }
