@@ -145,6 +145,15 @@ impl Load {
         }
     }
 
+    /// Waits until more callers were told to come back than there are.
+    async fn is_turned_away(&self, began: Instant) {
+        let before = self.turned_away.load(Ordering::SeqCst);
+        while self.turned_away.load(Ordering::SeqCst) < before + 8 {
+            assert!(began.elapsed() < Duration::from_secs(20), "nobody is told that nothing can be written");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
     /// Ends the load and compares what was acknowledged with what is there, one by one.
     async fn nothing_is_lost_or_doubled(self, app: &TestApp) {
         self.stop.store(true, Ordering::SeqCst);
@@ -258,27 +267,103 @@ impl Drop for SmallDisk {
     }
 }
 
+/// Fills the disk under load twice: writers are told to come back, and are served again once there is room. A service
+/// whose own mark goes to this disk says that it is not ready meanwhile.
+async fn writers_are_turned_away_until_there_is_room(app: TestApp, disk: SmallDisk, marks_go_there: bool) {
+    let practice = app.practice("TESTA1").await;
+    practice.token().await;
+    let load = Load::begin(&practice);
+    load.goes_on().await;
+    for _ in 0..2 {
+        disk.fill();
+        let began = Instant::now();
+        load.is_turned_away(began).await;
+        // What is left in the log's file may still hold a few pages, such as the one that readiness writes.
+        while marks_go_there && ready(&app).await != 503 {
+            assert!(began.elapsed() < Duration::from_secs(20), "a service that cannot write says that it is ready");
+        }
+        disk.make_room();
+        load.goes_on().await;
+        assert_eq!(ready(&app).await, 200);
+    }
+    load.nothing_is_lost_or_doubled(&app).await;
+    app.kill();
+}
+
 #[test]
 fn a_full_disk_turns_writers_away_until_there_is_room() {
     let Some(disk) = SmallDisk::mount() else { return };
     harness::run(Database::At(leaked(disk.url())), async move |app: TestApp| {
+        writers_are_turned_away_until_there_is_room(app, disk, true).await;
+    });
+}
+
+#[test]
+fn a_full_disk_of_postgresql_turns_writers_away_until_there_is_room() {
+    let Some(server) = Server::start("") else { return };
+    let Some(disk) = SmallDisk::mount() else { return };
+    // The tables only, not the write-ahead log: without that, PostgreSQL stops, which is another test.
+    let tables = disk.0.path().join("tables");
+    std::fs::create_dir(&tables).unwrap();
+    if is_root() {
+        run(Command::new("chown").arg("65534:65534").arg(&tables));
+    }
+    let url = server.url();
+    tokio::runtime::Runtime::new().unwrap().block_on(async {
+        let mut owner = connect(&url).await;
+        for statement in [
+            format!("create tablespace small location '{}'", tables.display()),
+            "alter role livewell set default_tablespace = 'small'".to_owned(),
+        ] {
+            sqlx::query(AssertSqlSafe(statement)).execute(&mut owner).await.unwrap();
+        }
+        owner.close().await.unwrap();
+    });
+    harness::run(Database::At(leaked(url)), async move |app: TestApp| {
+        writers_are_turned_away_until_there_is_room(app, disk, false).await;
+    });
+    drop(server);
+}
+
+/// A file that nobody may change, not even who has it open, until this is dropped.
+struct Immutable<'f>(&'f [PathBuf]);
+
+impl Immutable<'_> {
+    fn make(files: &[PathBuf]) -> Option<Immutable<'_>> {
+        if mark("+i", files) {
+            return Some(Immutable(files));
+        }
+        eprintln!("skipped: files cannot be made immutable here");
+        None
+    }
+}
+
+impl Drop for Immutable<'_> {
+    fn drop(&mut self) {
+        mark("-i", self.0);
+    }
+}
+
+fn mark(how: &str, files: &[PathBuf]) -> bool {
+    Command::new("chattr").arg(how).args(files).stderr(Stdio::null()).status().is_ok_and(|ended| ended.success())
+}
+
+#[test]
+fn a_file_that_may_not_be_written_any_more_turns_writers_away_until_it_may() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("livewell.db");
+    let url = leaked(format!("sqlite:{}", file.display()));
+    harness::run(Database::At(url), async move |app: TestApp| {
+        let files = [file.clone(), folder.path().join("livewell.db-wal")];
         let practice = app.practice("TESTA1").await;
         practice.token().await;
         let load = Load::begin(&practice);
         load.goes_on().await;
-        for _ in 0..2 {
-            disk.fill();
+        if let Some(unwritable) = Immutable::make(&files) {
             let began = Instant::now();
-            let before = load.turned_away.load(Ordering::SeqCst);
-            while load.turned_away.load(Ordering::SeqCst) < before + 8 {
-                assert!(began.elapsed() < Duration::from_secs(20), "a full disk was never noticed");
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-            // What is left in the log's file may still hold a few pages, such as the one that readiness writes.
-            while ready(&app).await != 503 {
-                assert!(began.elapsed() < Duration::from_secs(20), "a service that cannot write says that it is ready");
-            }
-            disk.make_room();
+            load.is_turned_away(began).await;
+            assert_eq!(ready(&app).await, 503);
+            drop(unwritable);
             load.goes_on().await;
             assert_eq!(ready(&app).await, 200);
         }
