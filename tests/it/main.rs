@@ -15,6 +15,7 @@ mod clock;
 mod conditional;
 mod criteria;
 mod database_faults;
+mod database_refused;
 mod deleting;
 mod edge;
 mod entries;
