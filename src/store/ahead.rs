@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use super::sql::Query;
+use super::query::Query;
 use super::{Practice, StoreError, Tx, directory};
 
 /// What is asked for.

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use uuid::Builder;
 
-use super::sql::{Bind, Query};
+use super::query::{Bind, Query};
 use super::{At, Store, StoreError, Tx};
 
 /// Who did what to what, when, and how it ended.

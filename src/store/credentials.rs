@@ -6,7 +6,7 @@
 use std::sync::{Arc, Weak};
 
 use super::gathered::{Waiting, until_told};
-use super::sql::Query;
+use super::query::Query;
 use super::{At, Store, StoreError, Tx, directory, postgres, sqlite};
 use crate::fhir::Resource;
 

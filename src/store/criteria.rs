@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use super::sql::Query;
+use super::query::Query;
 use super::{At, Sight};
 use crate::fhir::search::{
     Column, Criterion, Link, Pair, Persons, QueueTest, Second, Span, Table, Unit, Word, column_target,
@@ -161,7 +161,7 @@ fn word_is(query: &mut Query, word: &Word, value: &'static str, system: &'static
 }
 
 /// ` and ...`: the interval of `l` lies so. Bounds that restrict nothing are left out.
-fn span<T: Copy + PartialEq + Ends + Into<super::sql::Bind>>(query: &mut Query, at: &Span<T>) {
+fn span<T: Copy + PartialEq + Ends + Into<super::query::Bind>>(query: &mut Query, at: &Span<T>) {
     let ends = [(" and l.low >= ", at.low.0, T::LEAST), (" and l.low <= ", at.low.1, T::MOST)];
     let high = [(" and l.high >= ", at.high.0, T::LEAST), (" and l.high <= ", at.high.1, T::MOST)];
     for (text, bound, nothing) in ends.into_iter().chain(high) {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::sql::Query;
+use super::query::Query;
 use super::{At, Sight, StoreError, Tx};
 
 /// The columns of a [`DeliveryRow`].

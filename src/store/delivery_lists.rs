@@ -1,6 +1,6 @@
 //! Deliveries looked at from outside: lists, depths, what a referral caused.
 
-use super::sql::Query;
+use super::query::Query;
 use super::{At, DeliveryRow, StoreError, Tx};
 
 /// Which deliveries are meant.

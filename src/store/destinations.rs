@@ -1,6 +1,6 @@
 //! Destinations of deliveries: how each is doing, and what is taken for it. All instances see and change the same rows.
 
-use super::sql::Query;
+use super::query::Query;
 use super::{At, Leased, StoreError, Tx};
 
 /// The columns of a [`DestinationRow`].

@@ -1,6 +1,6 @@
 //! All that is about one person, in pages.
 
-use super::sql::Query;
+use super::query::Query;
 use super::{At, Sight, StoreError, Stored, Tx};
 
 /// References that one statement looks up; databases bound how long a condition is.

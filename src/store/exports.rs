@@ -1,6 +1,6 @@
 //! Bulk exports: what was asked for, how far it is, and the record as it was at a moment.
 
-use super::sql::Query;
+use super::query::Query;
 use super::{At, Sight, StoreError, Tx};
 
 /// The columns of an [`ExportRow`].

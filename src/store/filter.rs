@@ -1,6 +1,6 @@
 //! The row filter: what a caller may see, compiled into every query before limits and counts.
 
-use super::sql::Query;
+use super::query::Query;
 
 /// Which rows a caller may see.
 #[derive(Clone, Debug, PartialEq, Eq)]

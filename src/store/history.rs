@@ -1,6 +1,6 @@
 //! History: every version of one resource, of a type, or of all, newest first, with keyset paging.
 
-use super::sql::Query;
+use super::query::Query;
 use super::{At, Sight, StoreError, Tx};
 
 /// Whose history.

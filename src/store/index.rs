@@ -3,7 +3,7 @@
 
 use crate::fhir::search::{INDEX_GENERATION, IndexRow, indexed, rows};
 
-use super::sql::{Bind, Query};
+use super::query::{Bind, Query};
 use super::{StoreError, Stored, Tx};
 
 /// Rows one insert statement takes at most; a larger set goes in several.

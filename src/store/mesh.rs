@@ -1,6 +1,6 @@
 //! Messages through MESH: which message carried which delivery, and what was heard of it.
 
-use super::sql::Query;
+use super::query::Query;
 use super::{At, DeliveryItem, StoreError, Tx};
 
 /// A message that carries a delivery.

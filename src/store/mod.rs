@@ -8,6 +8,7 @@ mod at;
 mod error;
 mod gathered;
 mod postgres;
+mod query;
 mod readers;
 mod settings;
 mod sqlite;
@@ -94,7 +95,7 @@ pub struct Tx {
     pub(crate) conn: Conn,
     failed: bool,
     /// Inserts that are written with the next statement.
-    later: sql::Query,
+    later: query::Query,
     /// The sender of each referral that was met, by its id.
     senders: HashMap<String, String>,
     /// What was run, for the test that looks at query plans.
@@ -202,7 +203,7 @@ impl Tx {
         Tx {
             conn,
             failed: false,
-            later: sql::Query::default(),
+            later: query::Query::default(),
             senders: HashMap::new(),
             #[cfg(test)]
             ran: Vec::new(),
@@ -265,7 +266,7 @@ impl Tx {
         }
         // What one select may list.
         for some in names.chunks(1000) {
-            let mut query = sql::Query::new("select ");
+            let mut query = query::Query::new("select ");
             for (at, (name, hold)) in some.iter().enumerate() {
                 query.push(if at == 0 { "" } else { ", " }).push(match hold {
                     Hold::Alone => "pg_advisory_xact_lock(hashtextextended(",

@@ -1,6 +1,6 @@
 //! People: one row for each person Live Well works with.
 
-use super::sql::Bind;
+use super::query::Bind;
 use super::{StoreError, Tx};
 
 /// A person; `id` is the id of our Patient.

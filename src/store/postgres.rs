@@ -15,8 +15,8 @@ use tokio::sync::Notify;
 
 use super::credentials::{self, Credentials, Weakly};
 use super::gathered::{Gathered, until_told};
+use super::query::Query;
 use super::refusals::Refusals;
-use super::sql::Query;
 use super::{AuditRow, DatabaseSettings, StoreError, audit};
 
 /// The first release that is tried with this service.

@@ -2,7 +2,7 @@
 
 use crate::fhir::search::indexed;
 
-use super::sql::Query;
+use super::query::Query;
 use super::{At, Sight, StoreError, Tx};
 
 /// Rows one insert statement takes at most; a larger set goes in several.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::criteria::{column_name, list, matching, people_of_patients, referring};
-use super::sql::{Bind, Query};
+use super::query::{Bind, Query};
 use super::{Sight, StoreError, Stored, Tx};
 use crate::fhir::search::{Column, Criterion, IndexRow, Link, SortKey, Sorted, Table, sort_value};
 

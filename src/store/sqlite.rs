@@ -15,9 +15,9 @@ use tokio::sync::{Mutex, Notify, OwnedMutexGuard, oneshot};
 
 use super::credentials::{self, Credentials, Weakly};
 use super::gathered::{Gathered, Waiting, until_told};
+use super::query::Query;
 use super::readers::Readers;
 use super::refusals::Refusals;
-use super::sql::Query;
 use super::subscriptions::Listening;
 use super::{AuditRow, DatabaseSettings, StoreError, audit};
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::sql::Query;
+use super::query::Query;
 use super::{At, Conn, Sight, StoreError, Tx};
 
 /// The subscriptions for which events are counted.

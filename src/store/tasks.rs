@@ -1,6 +1,6 @@
 //! The human task queue: its own indexed table beside the Task resources.
 
-use super::sql::Query;
+use super::query::Query;
 use super::{At, Sight, StoreError, Stored, Tx, criteria};
 use crate::fhir::search::{Column, Criterion, QueueTest};
 use crate::pathway::task::is_open_status;

@@ -4,7 +4,7 @@
 //! that nothing leads goes through the trail from its end, as far as the page is long.
 
 use super::criteria::{list, persons};
-use super::sql::Query;
+use super::query::Query;
 use super::{AuditRow, Sight, StoreError, Tx};
 use crate::fhir::search::Persons;
 
