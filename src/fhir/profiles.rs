@@ -14,6 +14,7 @@ const EMBEDDED: &[(&str, &str)] = embed![
     "Basic/referral-status-changed.json",
     "Basic/task-changed.json",
     "CodeSystem/activity.json",
+    "CodeSystem/audited-interaction.json",
     "CodeSystem/connection-type.json",
     "CodeSystem/message-event.json",
     "CodeSystem/delivery-state.json",
