@@ -152,7 +152,7 @@ async fn answer(State(practice): State<Practice>, request: Request) -> Response<
     if path == "/token" {
         return token(&practice, &body);
     }
-    if practice.told().smart.is_some() {
+    if practice.told().smart.as_ref().is_some_and(|smart| smart.get("token_endpoint").is_some()) {
         let known = practice.told().tokens.iter().any(|t| authorization.as_deref() == Some(&format!("Bearer {t}")));
         if !known {
             return reply(401, &[], "");

@@ -144,7 +144,8 @@ struct Smart {
     scope: String,
 }
 
-/// Reads `<base>/.well-known/smart-configuration`; none where the practice publishes none.
+/// Reads `<base>/.well-known/smart-configuration`; none where the practice publishes none, or none that says where tokens
+/// come from.
 async fn discover(wire: &Wire, base: &Url, now: DateTime<Utc>) -> Result<Option<Smart>, Verdict> {
     let url = under(base, &[".well-known", "smart-configuration"]);
     let request = wire.client.get(url.clone()).header("accept", "application/json");
@@ -159,7 +160,10 @@ async fn discover(wire: &Wire, base: &Url, now: DateTime<Utc>) -> Result<Option<
     }
     let body = answer.json().map_err(|why| Verdict::Retry { after: None, why })?;
     let unusable = || Verdict::Refused { why: Why::TokenEndpointUnusable, outcome: None };
-    let said = body.get("token_endpoint").and_then(Value::as_str).ok_or_else(unusable)?;
+    // helios-hfs publishes one without a token endpoint where its authentication is off: whoever wants a token after all
+    // answers 401.
+    let Some(said) = body.get("token_endpoint") else { return Ok(None) };
+    let said = said.as_str().ok_or_else(unusable)?;
     let endpoint = wire.guard.check(said).map_err(|_| unusable())?;
     // Plain http is for test systems, and there only on the practice's own origin.
     if endpoint.scheme() != "https" && endpoint.origin() != base.origin() {

@@ -1,6 +1,7 @@
 //! The practice played by a FHIR server that nobody here wrote: `helios-hfs` (0.2.7), where `HFS_BIN` names its binary
 //! (`cargo install helios-hfs`, half an hour). Without it these tests say that they were skipped.
 
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -8,7 +9,9 @@ use livewell::demo::directory::Directory;
 use livewell::fhir::systems::RECORD;
 use serde_json::{Value, json};
 
+use crate::r4_tables::{of_kind, read_package};
 use crate::support::{TestApp, build, on_each_database};
+use crate::test_data;
 
 /// The server in a process of its own, stopped when dropped.
 struct Hfs {
@@ -32,6 +35,7 @@ impl Hfs {
         };
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let folder = tempfile::tempdir().unwrap();
+        define_searches(folder.path());
         let base = format!("http://127.0.0.1:{port}");
         let child = Command::new(binary)
             .current_dir(folder.path())
@@ -58,6 +62,16 @@ impl Hfs {
         let entries = bundle["entry"].as_array().cloned().unwrap_or_default();
         entries.into_iter().map(|entry| entry["resource"].clone()).collect()
     }
+}
+
+/// Gives it R4's search parameters, which its crate does not bring along: without them it finds nothing by identifier.
+fn define_searches(folder: &Path) {
+    let Some(definitions) = test_data::present("r4-definitions/hl7.fhir.r4.core.tgz") else { return };
+    let package = read_package(&definitions);
+    let entry: Vec<Value> = of_kind(&package, "SearchParameter").map(|one| json!({ "resource": one })).collect();
+    let bundle = json!({ "resourceType": "Bundle", "type": "collection", "entry": entry });
+    std::fs::create_dir(folder.join("data")).unwrap();
+    std::fs::write(folder.join("data/search-parameters-r4.json"), bundle.to_string()).unwrap();
 }
 
 on_each_database! {

@@ -65,7 +65,7 @@ fn the_official_definitions_are_valid_r4() {
     assert_eq!(refused, wrong);
 }
 
-fn read_package(tgz: &Path) -> Package {
+pub(crate) fn read_package(tgz: &Path) -> Package {
     let unzipped = flate2::read::GzDecoder::new(File::open(tgz).expect("the package opens"));
     let mut archive = tar::Archive::new(unzipped);
     let mut package = Package::new();
@@ -83,7 +83,7 @@ fn read_package(tgz: &Path) -> Package {
     package
 }
 
-fn of_kind<'a>(package: &'a Package, kind: &str) -> impl Iterator<Item = &'a Value> {
+pub(crate) fn of_kind<'a>(package: &'a Package, kind: &str) -> impl Iterator<Item = &'a Value> {
     let prefix = format!("{kind}-");
     package.iter().filter(move |(name, _)| name.starts_with(&prefix)).map(|(_, v)| v)
 }

@@ -13,6 +13,14 @@ async fn a_practice_without_a_smart_configuration_is_called_without_a_token() {
 }
 
 #[tokio::test]
+async fn a_smart_configuration_that_names_no_token_endpoint_is_the_same_as_none() {
+    let practice = Practice::open().await;
+    practice.told().smart = Some(json!({ "token_endpoint_auth_methods_supported": ["private_key_jwt"] }));
+    receipts_of(outbound().deliver(&job(&practice, set(), false), now()).await);
+    assert_eq!(practice.requests("POST", "/token"), 0);
+}
+
+#[tokio::test]
 async fn a_token_is_got_once_kept_and_renewed_before_it_ends() {
     let practice = Practice::open().await;
     let key = key();
