@@ -249,8 +249,9 @@ on_each_database! {
         let narrow = app.client("narrow", &app.organization(), "system/Patient.r system/Encounter.r").await;
         let (all, ..) = all_pages(&narrow, format!("Patient/{patient}/$everything")).await;
         assert!(all.iter().all(|r| r.starts_with("Patient/") || r.starts_with("Encounter/")) && all.len() >= 2, "{all:?}");
-        let audited = app.count("audit where interaction = '$everything'").await;
-        assert_eq!(audited, 2, "each time that something left");
+        let left = app.count("audit where interaction = '$everything' and outcome = 'success'").await;
+        let refused = app.count("audit where interaction = '$everything' and outcome <> 'success'").await;
+        assert_eq!((left, refused), (2, 2), "each time that something left, and each that it did not");
     }
 
     async fn the_meta_of_a_resource_can_be_asked_for(app: TestApp) {
