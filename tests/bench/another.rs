@@ -56,7 +56,8 @@ impl Another {
     }
 
     fn transaction(&self) -> Act {
-        let ask = self.ask("");
+        // The base itself, which may be the root of the host.
+        let ask = self.ask(if self.base.is_empty() { "/" } else { "" });
         Arc::new(move |connection: &mut Connection, number| {
             let ask = Ask { method: hyper::Method::POST, body: transaction(number).to_string().into(), ..ask.clone() };
             Box::pin(async move { connection.send(&ask).await?.expect(200).map(drop) })

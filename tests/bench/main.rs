@@ -80,9 +80,10 @@ async fn main() -> Result<(), Failed> {
     if options.only.as_ref().is_some_and(|only| only.starts_with("write-back") || only.starts_with("notification")) {
         sizes.clear();
     }
-    for target in targets(&options, folder.path())? {
+    let targets = targets(&options, folder.path())?;
+    for target in &targets {
         for tasks in &sizes {
-            let bench = Bench::start(&options, folder.path(), *tasks, &target, &mut report).await?;
+            let bench = Bench::start(&options, folder.path(), *tasks, target, &mut report).await?;
             bench.run(&mut report).await?;
         }
     }
@@ -96,9 +97,9 @@ async fn main() -> Result<(), Failed> {
         report.fact("most write-backs under way to one practice", drained.most_in_flight);
         report.fact("most attempts in a minute to one practice", drained.most_a_minute);
     }
-    for target in targets(&options, folder.path())? {
+    for target in &targets {
         if options.wants(fan_out::NAME) {
-            let measured = fan_out::fan_out(folder.path(), &target, 200).await?;
+            let measured = fan_out::fan_out(folder.path(), target, 200).await?;
             report.add(Line::new(target.name(), fan_out::NAME, 1, &measured));
         }
     }

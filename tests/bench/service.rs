@@ -44,7 +44,7 @@ impl Service {
         reached: &[(String, String)],
         target: &Target,
     ) -> Result<Service, Failed> {
-        let file = folder.join(format!("livewell-{tasks}.db"));
+        let file = folder.join(format!("{}-{tasks}.db", target.name()));
         let key = DemoKey::generate("bench-1");
         let file_url = format!("sqlite:{}", file.display());
         let begun = Instant::now();
