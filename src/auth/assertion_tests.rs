@@ -133,25 +133,3 @@ fn a_claimed_client_is_read_without_trust_and_only_where_issuer_and_subject_agre
     assert_eq!(claimed_client(""), Err(BadAssertion::Encoding));
     assert_eq!(claimed_client(&"A".repeat(8193)), Err(BadAssertion::TooLong));
 }
-
-/// How long one verification takes, by algorithm: `cargo test --lib verification_takes -- --ignored --nocapture`.
-#[test]
-#[ignore = "measures, and says nothing about right or wrong"]
-fn verification_takes() {
-    let keys = keys();
-    let now = DateTime::from_timestamp(NOW, 0).unwrap();
-    let expected = Expected { client_id: CLIENT, audience: AUDIENCE, keys: &keys, jwks_url: None, now };
-    for (key, kid, alg) in [(&RSA, "rsa", "RS384"), (&EC, "ec", "ES384"), (&RSA, "rsa", "RS512")] {
-        let header = format!(r#"{{"typ":"JWT","kid":"{kid}","alg":"{alg}"}}"#);
-        let assertion = signed_by(key, alg, &header, &claims(&[]));
-        let mut times: Vec<std::time::Duration> = (0..2000)
-            .map(|_| {
-                let start = std::time::Instant::now();
-                verify(&assertion, &expected).unwrap();
-                start.elapsed()
-            })
-            .collect();
-        times.sort();
-        println!("{alg}: p50 {:?}, p99 {:?}", times[1000], times[1980]);
-    }
-}
