@@ -49,6 +49,7 @@ mod oracle;
 mod others_bugs;
 mod partitions;
 mod patching;
+mod pathway;
 mod profiles;
 mod queue;
 mod r4_tables;
