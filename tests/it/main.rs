@@ -25,6 +25,7 @@ mod fair;
 mod finding;
 mod history;
 mod hostile;
+mod hostile_requests;
 mod identity;
 mod independent_practice;
 mod instances;
