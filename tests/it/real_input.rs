@@ -2,207 +2,21 @@
 //! the element that is wrong, nothing is half stored, and nothing fails.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use livewell::fhir::codec::{Limits, read_json, read_xml};
 use livewell::fhir::systems::NHS_NUMBER;
-use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::lossless::difference;
-use crate::support::caller::{Answer, Caller};
+use crate::published::{Document, JSON, document, documents, patients};
+use crate::support::caller::Caller;
 use crate::support::{Database, TestApp, app};
+use crate::tally::{Tally, compare, send};
 use crate::test_data;
 
 /// NHS numbers of the test range, for examples whose own fail the check digit or are not there.
 const NUMBERS: [&str; 4] = ["9990000050", "9990000069", "9990000077", "9990000085"];
-
-const JSON: &str = "application/fhir+json";
-const XML: &str = "application/fhir+xml";
-
-/// A document as it was published.
-struct Document {
-    /// Below the folder.
-    name: String,
-    media: &'static str,
-    text: String,
-    /// As it is read here; nothing where it cannot be.
-    value: Option<Value>,
-}
-
-/// Every JSON and XML document below the folders, in the order of their names.
-fn documents(below: &[&str]) -> Vec<Document> {
-    let root = test_data::folder();
-    let mut folders: Vec<PathBuf> = below.iter().filter_map(|name| test_data::present(name)).collect();
-    let mut found = Vec::new();
-    while let Some(folder) = folders.pop() {
-        for path in fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()) {
-            match path.extension().and_then(|e| e.to_str()) {
-                _ if path.is_dir() => folders.push(path),
-                Some("json") => found.extend(document(&root, &path, JSON)),
-                Some("xml") => found.extend(document(&root, &path, XML)),
-                _ => {}
-            }
-        }
-    }
-    found.sort_by(|a, b| a.name.cmp(&b.name));
-    found
-}
-
-fn document(root: &Path, path: &Path, media: &'static str) -> Option<Document> {
-    let text = fs::read_to_string(path).ok()?;
-    let name = path.strip_prefix(root).unwrap_or(path).display().to_string();
-    let limits = Limits::default();
-    let read = if media == XML { read_xml(text.as_bytes(), &limits) } else { read_json(text.as_bytes(), &limits) };
-    Some(Document { name, media, value: read.ok().map(|resource| resource.into_value()), text })
-}
-
-/// What came of all that was sent.
-#[derive(Default)]
-struct Tally {
-    /// Taken, by how: as it was, after its Patient, ...
-    accepted: BTreeMap<String, Vec<String>>,
-    /// Refused, by class of reason.
-    refused: BTreeMap<String, Vec<String>>,
-    /// Anything that must not be.
-    wrong: Vec<String>,
-    failed: usize,
-    half_stored: usize,
-    compared: usize,
-    /// Every single resource sent and whether it was taken.
-    sent: Vec<(String, Value, bool)>,
-}
-
-impl Tally {
-    fn accept(&mut self, how: &str, name: &str) {
-        self.accepted.entry(how.to_owned()).or_default().push(name.to_owned());
-    }
-
-    fn refuse(&mut self, answer: &Answer, name: &str) {
-        let place = format!("{} at {}", answer.status, without_numbers(answer.expression()));
-        self.refused.entry(place).or_default().push(name.to_owned());
-    }
-
-    fn told(&self, title: &str) -> String {
-        let sum = |by: &BTreeMap<String, Vec<String>>| by.values().map(Vec::len).sum::<usize>();
-        let mut out = format!(
-            "{title}: {} accepted, {} refused, {} answered 5xx, {} half stored, {} read back and compared\n",
-            sum(&self.accepted),
-            sum(&self.refused),
-            self.failed,
-            self.half_stored,
-            self.compared
-        );
-        for (what, by) in [("accepted", &self.accepted), ("refused", &self.refused)] {
-            for (class, names) in by {
-                let _ = writeln!(out, "  {what} {:>4}  {class}", names.len());
-                if what == "refused" {
-                    for name in names {
-                        let _ = writeln!(out, "                   {name}");
-                    }
-                }
-            }
-        }
-        out
-    }
-
-    /// Prints the counts, keeps them beside the build, and fails when something was wrong.
-    fn close(self, title: &str) {
-        let told = self.told(title);
-        println!("{told}");
-        let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from);
-        let file = target.join(format!("real-input-{}.txt", title.replace(' ', "-")));
-        let _ = fs::create_dir_all(&target).and_then(|()| fs::write(&file, &told));
-        assert!(self.wrong.is_empty(), "{} wrong:\n{}", self.wrong.len(), self.wrong.join("\n"));
-        assert_eq!((self.failed, self.half_stored), (0, 0));
-    }
-}
-
-fn without_numbers(expression: &str) -> String {
-    expression.chars().filter(|c| !c.is_ascii_digit()).collect::<String>().replace("[]", "")
-}
-
-/// Sends something and looks at what a refusal leaves behind and says.
-async fn send(
-    app: &TestApp,
-    tally: &mut Tally,
-    name: &str,
-    caller: &Caller,
-    path: &str,
-    media: &str,
-    text: &str,
-) -> Answer {
-    let before = app.stored().await;
-    let answer = caller.send(Method::POST, path).text(media, text).await;
-    if answer.status < 300 {
-        return answer;
-    }
-    if answer.status >= 500 {
-        tally.failed += 1;
-        tally.wrong.push(format!("{name}: {} {}", answer.status, answer.text));
-    }
-    if app.stored().await != before {
-        tally.half_stored += 1;
-        tally.wrong.push(format!("{name}: refused with {} and something was stored", answer.status));
-    }
-    // What cannot be read at all has no element to name, only a line and a column.
-    let unread = answer.status == 400 && (answer.text.contains("line ") || answer.text.contains("byte "));
-    if answer.expression().is_empty() && !unread {
-        tally.wrong.push(format!("{name}: refused and no element is named: {}", answer.text));
-    }
-    answer
-}
-
-/// Reads what was made back, in JSON and in XML, and compares it with what was sent.
-async fn compare(
-    tally: &mut Tally,
-    name: &str,
-    caller: &Caller,
-    at: &str,
-    sent: &Value,
-    resolved: &dyn Fn(&str) -> bool,
-) {
-    let served = caller.get(at).await;
-    if served.status != 200 {
-        return tally.wrong.push(format!("{name}: {at} cannot be read back: {} {}", served.status, served.text));
-    }
-    tally.compared += 1;
-    if let Some(different) = difference(sent, &served.body, resolved) {
-        tally.wrong.push(format!("{name}: {different}"));
-    }
-    let xml = caller.get(at).header("Accept", XML).await;
-    let said = xml.header("content-type").to_owned();
-    match read_xml(xml.text.as_bytes(), &Limits::default()) {
-        // A comment of DSTU2 has no form in XML.
-        _ if sent.to_string().contains("fhir_comments") => {}
-        _ if !said.starts_with(XML) => tally.wrong.push(format!("{name}: asked for XML and answered {said}")),
-        Ok(resource) if *resource.value() == served.body => {}
-        Ok(resource) => {
-            let why = difference(&served.body, resource.value(), &|_| false);
-            tally.wrong.push(format!("{name}: in XML {}", why.unwrap_or_else(|| "the order differs".to_owned())));
-        }
-        Err(why) => tally.wrong.push(format!("{name}: its XML is not read: {why:?}")),
-    }
-}
-
-/// The Patients of a set of folders, by their id.
-fn patients(documents: &[Document]) -> HashMap<(String, String), Value> {
-    let mut found = HashMap::new();
-    for document in documents {
-        let Some(value) = &document.value else { continue };
-        let top = document.name.split('/').next().unwrap_or_default();
-        let inside = value["entry"].as_array().into_iter().flatten().map(|entry| &entry["resource"]);
-        for patient in inside.chain([value]).filter(|r| r["resourceType"] == "Patient") {
-            if let Some(id) = patient["id"].as_str() {
-                found.entry((top.to_owned(), id.to_owned())).or_insert_with(|| patient.clone());
-            }
-        }
-    }
-    found
-}
 
 /// Puts a good NHS number in the place of each that fails its check digit.
 fn with_good_numbers(value: &mut Value, next: &mut usize) {
