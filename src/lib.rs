@@ -7,7 +7,7 @@
 //! | Room | Holds | Uses |
 //! |---|---|---|
 //! | [`api`] | the doors: every route on one page, one table from error to status. Alone knows axum | `workflow`, `store`, `auth`, `pathway`, `fhir` |
-//! | [`worker`] | the loops: deliveries leased, sent, settled | `workflow`, `store`, `outbound`, `pathway`, `fhir` |
+//! | [`worker`] | the loops: deliveries, notifications, answers through MESH, exports, keys that rotate, the search index after an upgrade | `workflow`, `store`, `outbound`, `pathway`, `fhir` |
 //! | [`auth`] | who is calling, and what they may see | `store`, `outbound`, `pathway`, `fhir` |
 //! | [`outbound`] | calls to practices and key sets. Alone opens connections | `pathway`, `fhir` |
 //! | [`workflow`] | the acts of people and clocks, one file each, each one transaction | `store`, `pathway`, `fhir` |

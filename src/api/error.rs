@@ -101,6 +101,7 @@ fn act(error: &workflow::Error) -> (StatusCode, Vec<Issue>) {
             one(IssueCode::Required, "Send If-Match with the version you read, for example If-Match: W/\"3\"."),
         ),
         Act::Several(text) => (StatusCode::PRECONDITION_FAILED, one(IssueCode::MultipleMatches, text)),
+        Act::NotYet(text) => (StatusCode::SERVICE_UNAVAILABLE, one(IssueCode::Transient, text)),
         Act::NotSupported(text) => (StatusCode::NOT_IMPLEMENTED, one(IssueCode::NotSupported, text)),
         Act::Entry { at, why } => {
             let (status, mut issues) = act(why);

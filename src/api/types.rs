@@ -9,7 +9,8 @@ use crate::config::Fhir;
 use crate::fhir::check;
 use crate::workflow;
 
-/// Types that are messages, answers or definitions of the API itself and not kept as resources of their own.
+/// Types that are not kept as resources of their own: messages, answers, definitions of the API itself, and AuditEvent,
+/// which is put together from the audit trail when it is asked for.
 const NOT_KEPT: [&str; 7] =
     ["AuditEvent", "Binary", "Bundle", "CapabilityStatement", "MessageHeader", "OperationOutcome", "Parameters"];
 

@@ -127,6 +127,11 @@ async fn database(config: &Config, report: &mut Report) {
         }
         Ok(true) => {}
     }
+    if config.auth.signing_key.is_none()
+        && let Err(why) = worker::keys_kept(&config.auth, &store).await
+    {
+        report.wrong(format!("the signing keys in the database: {why}"));
+    }
     if let Err(why) = directory(&store, config, report).await {
         report.wrong(format!("the directory cannot be read: {why}"));
     }
@@ -215,7 +220,11 @@ async fn ask(config: &Config, practices: Vec<Served>, report: &mut Report) {
             Some(Ok((practice, Err(why)))) => silent.push(format!("{} ({})", name(practice), why.code())),
         }
     }
-    told(report, &open, "publish no .well-known/smart-configuration, so that they are called without a token");
+    told(
+        report,
+        &open,
+        "name no token endpoint in .well-known/smart-configuration, so that they are called without a token",
+    );
     told(report, &silent, "cannot be called; check the address in their Endpoint");
 }
 

@@ -61,8 +61,9 @@ pub enum Command {
     Migrate(Settings),
     /// Check configuration, database, keys and profiles, and say what is wrong, a sentence each
     ///
-    /// Also asks each practice's FHIR address whether it publishes a SMART configuration.
-    /// Exits 0 when the service can start as configured, 1 when it cannot. Changes nothing.
+    /// Also asks each practice's FHIR address for its SMART configuration, and tries our mailbox at MESH.
+    /// Exits 0 when nothing is wrong, 1 when something is; where only MESH does not let us in, the service starts all the
+    /// same. Changes nothing.
     Check(Settings),
     /// Load FHIR Bundles or NDJSON of the directory: organisations, locations, endpoints, staff, services, pathways
     ///

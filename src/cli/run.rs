@@ -37,7 +37,9 @@ async fn carried_out(cli: Cli) -> ExitCode {
         Command::Key(command) => key::key(command).await,
         Command::Delivery(command) => delivery::delivery(command).await,
         Command::Audit(_) => {
-            eprintln!("livewell: this command is not supported yet.");
+            eprintln!(
+                "livewell: audit verify is not supported yet. The trail is read as AuditEvent (GET /fhir/AuditEvent)."
+            );
             return ExitCode::from(2);
         }
     };

@@ -201,7 +201,8 @@ pub enum NhsNumberPolicy {
     Lenient,
 }
 
-/// `[fhir]`: which resource types are served, and how. Every other type of R4 is read and written.
+/// `[fhir]`: which resource types are served, and how. Every other type that is served is read and written, but
+/// for AuditEvent, which is only read.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Fhir {

@@ -57,14 +57,17 @@ pub async fn keys(auth: &config::Auth, store: &Store, now: DateTime<Utc>) -> Res
     Ok((ring(usable(&kept)).ok_or(KeysError::None)?, pem))
 }
 
-/// The keys of the service as they are kept, and nothing made. `None` where there is none yet.
+/// The keys of the service as they are kept, and nothing made. `None` where there are none yet.
 ///
 /// # Errors
 /// As [`keys`].
 pub async fn keys_kept(auth: &config::Auth, store: &Store) -> Result<Option<KeyRing>, KeysError> {
     match &auth.signing_key {
         Some(path) => in_files(auth, path).map(Some),
-        None => Ok(ring(usable(&kept(store).await?))),
+        None => match kept(store).await? {
+            kept if kept.is_empty() => Ok(None),
+            kept => ring(usable(&kept)).ok_or(KeysError::None).map(Some),
+        },
     }
 }
 

@@ -30,6 +30,9 @@ pub enum Error {
     /// Conditional criteria match several.
     #[error("several matches")]
     Several(String),
+    /// It cannot be told yet, and will be by itself.
+    #[error("not yet")]
+    NotYet(String),
     /// This service does not do that.
     #[error("not supported: {0}")]
     NotSupported(String),

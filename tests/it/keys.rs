@@ -221,3 +221,24 @@ fn whoever_runs_the_service_lists_and_replaces_its_keys_from_the_terminal() {
         service.end().await;
     });
 }
+
+#[test]
+fn a_check_says_that_no_key_in_the_database_can_be_used() {
+    run(async {
+        let service = Binary::new(Database::Sqlite).await.unwrap();
+        let asked = |arguments: &[&str]| {
+            let ended = service.command(arguments).output().unwrap();
+            (ended.status.success(), String::from_utf8([ended.stdout, ended.stderr].concat()).unwrap())
+        };
+        service.does(&["key", "rotate"]);
+        assert!(asked(&["check"]).0, "{}", asked(&["check"]).1);
+        service.run("update service_key set pem = 'no key'").await;
+        for arguments in [["check", ""], ["key", "list"], ["serve", ""]] {
+            let arguments: Vec<&str> = arguments.into_iter().filter(|argument| !argument.is_empty()).collect();
+            let (works, said) = asked(&arguments);
+            assert!(!works && said.contains("livewell key rotate --at-once"), "{arguments:?}: {said}");
+        }
+        service.does(&["key", "rotate", "--at-once"]);
+        assert!(asked(&["check"]).0, "{}", asked(&["check"]).1);
+    });
+}

@@ -66,7 +66,11 @@ async fn in_use(call: &Call, body: &[u8], kinds: &[&str], target: &str) -> Resul
     let found = tx.labels(kinds, &call.actor.sight, MOST + 1).await?;
     drop(tx);
     if i64::try_from(found.len()).is_ok_and(|found| found > MOST) {
-        let text = format!("More than {MOST} profiles, tags and labels are in use. Ask for one type.");
+        let narrower = match kinds {
+            [kind] => format!("Ask {kind}/id/$meta, or search by _tag, _security or _profile."),
+            _ => "Ask for one type, for example Task/$meta.".to_owned(),
+        };
+        let text = format!("More than {MOST} profiles, tags and labels are in use. {narrower}");
         return Err(Invalid::unprocessable(Issue::general(IssueCode::TooCostly, text)).into());
     }
     disclose(call, "$meta", target, "").await?;

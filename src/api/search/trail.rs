@@ -48,7 +48,11 @@ pub(super) fn read(call: &Call, request: &Request, order: &[SortKey]) -> Result<
 
 fn test(context: &Context<'_>, code: &str, name: &str, value: &str) -> Result<TrailTest, Refused> {
     let unknown = if PARAMETERS.contains(&code) {
-        Refused::Because("The audit trail is not searched so.".to_owned())
+        Refused::Because(
+            "The audit trail is not searched by this form or modifier: it takes patient, entity (Type/id), agent \
+             (PractitionerRole/id), agent:identifier, date, _lastUpdated, _id, action, type, subtype and outcome."
+                .to_owned(),
+        )
     } else {
         Refused::Unknown
     };

@@ -83,11 +83,6 @@ impl DeliveryState {
     pub fn awaits_acknowledgement(self) -> bool {
         matches!(self, DeliveryState::Sent | DeliveryState::Received)
     }
-
-    /// Whether nothing more will happen.
-    pub fn is_final(self) -> bool {
-        matches!(self, DeliveryState::Delivered | DeliveryState::Cancelled)
-    }
 }
 
 /// A delivery as far as its course goes.

@@ -123,7 +123,9 @@ impl fmt::Display for Why {
             Why::Timeout => "The practice's system did not answer in time.",
             Why::Unreachable => "The practice's system could not be reached: check its address, name and certificate.",
             Why::CertificateRefused => {
-                "The other side wants a certificate of this service that it accepts: for MESH check mesh.certificate and mesh.key."
+                "The other side wants a certificate of this service that it accepts. For MESH check mesh.certificate and \
+                 mesh.key; a practice's FHIR address is called without one: have the practice name an address that \
+                 needs none, or reach it through MESH."
             }
             Why::ConnectionLost => "The connection ended after the request was sent.",
             Why::Status(status) => return write!(f, "The practice's system answered with status {status}."),
