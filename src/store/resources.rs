@@ -160,9 +160,10 @@ impl Tx {
         Ok(changed == 1)
     }
 
-    /// Replaces version `new.version - 1`, which is kept as history. False when that is no longer the current one. Where
-    /// the index was behind with it, it stays so: what else is in the index of it is not known.
-    pub async fn replace_resource(&mut self, new: &Stored) -> Result<bool, StoreError> {
+    /// Replaces `read`, the version before, which is kept as history. False when that is no longer the current one, or was
+    /// amended since it was read. Where the index was behind with it, it stays so: what else is in the index of it is not
+    /// known.
+    pub async fn replace_resource(&mut self, new: &Stored, read: &Stored) -> Result<bool, StoreError> {
         let before = new.version - 1;
         sql!(
             self,
@@ -179,7 +180,7 @@ impl Tx {
             execute,
             "update resource set version = $4, updated_at = $5, deleted = $6, sender = $7, person = $8, \
              referral = $9, body = $10, indexed = case when indexed = $11 then $12 else 0 end \
-             where kind = $1 and id = $2 and version = $3",
+             where kind = $1 and id = $2 and version = $3 and body = $13",
             &new.kind,
             &new.id,
             before,
@@ -191,7 +192,8 @@ impl Tx {
             &new.referral,
             &new.body,
             indexed(before),
-            indexed(new.version)
+            indexed(new.version),
+            &read.body
         )?;
         Ok(changed == 1)
     }

@@ -6,7 +6,7 @@ use crate::fhir::etag::Tags;
 use crate::fhir::scope::Interaction;
 use crate::fhir::search::{self, Context, Criterion, Refused, Word};
 use crate::fhir::{IssueCode, Resource};
-use crate::store::{At, Hold, StoreError, Stored};
+use crate::store::{At, Hold, Stored};
 
 use super::definitions::terminology;
 use super::{Error, Result, Unit};
@@ -73,17 +73,7 @@ impl Criteria {
 
     /// The ids, or the values of business identifiers, of which each match has one; `None` where it is told otherwise.
     fn by_name(&self) -> Option<Vec<&str>> {
-        self.asked.iter().find_map(|criterion| match criterion {
-            Criterion::Ids(ids) => Some(ids.iter().map(String::as_str).collect()),
-            Criterion::Words { params, any, not: false } if *params == ["identifier"] => any
-                .iter()
-                .map(|word| match word {
-                    Word::Is { value, .. } => Some(value.as_str()),
-                    Word::Of(_) | Word::Begins(_) | Word::Contains(_) => None,
-                })
-                .collect(),
-            _ => None,
-        })
+        self.asked.iter().find_map(names)
     }
 
     /// That several match, without what they were found by.
@@ -113,8 +103,12 @@ fn may_ask<'k>(unit: &Unit<'_>, kinds: impl IntoIterator<Item = &'k str>) -> Res
 pub(super) async fn matching(unit: &mut Unit<'_>, criteria: &Criteria, without: &[&str]) -> Result<Vec<Stored>> {
     let Criteria { kind, asked, .. } = criteria;
     // What the index is behind with may match all the same. Business identifiers every release has indexed.
-    if criteria.by_name().is_none() && unit.tx.index_is_behind(kind).await? {
-        return Err(StoreError::Unavailable(None).into());
+    if !asked.iter().all(|criterion| names(criterion).is_some()) && unit.tx.index_is_behind(kind).await? {
+        return Err(Error::NotYet(format!(
+            "The search index of {kind} is being brought up to date after an upgrade, and these criteria cannot be \
+             answered before. Nothing was kept. identifier and _id can be asked for already; or send it again after the \
+             time in Retry-After: /readyz says when it is done."
+        )));
     }
     let whose = (unit.actor.organization.as_str(), unit.actor.ours);
     let mut found = unit.tx.nearest(kind, asked, &unit.actor.sight, whose, without).await?;
@@ -122,6 +116,21 @@ pub(super) async fn matching(unit: &mut Unit<'_>, criteria: &Criteria, without: 
         found.retain(|one| one.sender == whose.0);
     }
     Ok(found)
+}
+
+/// The ids, or the values of business identifiers, that a criterion names.
+fn names(criterion: &Criterion) -> Option<Vec<&str>> {
+    match criterion {
+        Criterion::Ids(ids) => Some(ids.iter().map(String::as_str).collect()),
+        Criterion::Words { params, any, not: false } if *params == ["identifier"] => any
+            .iter()
+            .map(|word| match word {
+                Word::Is { value, .. } => Some(value.as_str()),
+                Word::Of(_) | Word::Begins(_) | Word::Contains(_) => None,
+            })
+            .collect(),
+        _ => None,
+    }
 }
 
 /// Holds what the criteria of one unit mean, each with what it would make, so that no two units both find nothing and

@@ -88,8 +88,26 @@ pub async fn submit(
     request_id: &str,
     submission: &Submission,
 ) -> Result<Answer> {
-    let digest = digest(submission);
     let ahead = Ahead::of(store, house, actor, submission).await?;
+    match knowing(ahead, store, house, actor, now, request_id, submission).await {
+        // What it was overtaken by may not be durable yet, and so not be seen before a unit begins: asked within one.
+        Err(Error::Store(why)) if why.is_race() => {
+            knowing(Ahead::default(), store, house, actor, now, request_id, submission).await
+        }
+        ended => ended,
+    }
+}
+
+async fn knowing(
+    ahead: Ahead,
+    store: &Store,
+    house: &House,
+    actor: &Actor,
+    now: chrono::DateTime<chrono::Utc>,
+    request_id: &str,
+    submission: &Submission,
+) -> Result<Answer> {
+    let digest = digest(submission);
     let mut unit = Unit::begin(store, house, actor, now, request_id).await?.knowing(ahead);
     if let Some(answer) = answered_before(&mut unit, submission, &digest).await? {
         unit.commit().await?;

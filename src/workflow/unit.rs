@@ -297,7 +297,7 @@ impl<'a> Unit<'a> {
                     fresh.push(stored);
                 }
                 Some(before) => {
-                    if !self.tx.replace_resource(&stored).await? {
+                    if !self.tx.replace_resource(&stored, before).await? {
                         return Err(StoreError::Conflict.into());
                     }
                     let old = search::rows(&before.resource()?, !before.person.is_empty());

@@ -122,6 +122,7 @@ on_each_database! {
             ("outcome=4".to_owned(), vec!["read"]),
             ("outcome=8".to_owned(), vec![]),
             ("entity=Organization/nobody".to_owned(), vec!["read"]),
+            ("entity=Organization/nobody,Organization/nobody".to_owned(), vec!["read"]),
             ("date=lt2026-03-01".to_owned(), vec![]),
             ("date=ge2026-03-03&action=C".to_owned(), vec![]),
             ("_lastUpdated=2026-03-02&subtype=create".to_owned(), vec!["create"]),

@@ -243,7 +243,10 @@ on_each_database! {
         // It may be brought up to date between the two, every ten seconds.
         while statuses.len() < 5 && !statuses.contains(&503) {
             app.rows(&behind).await;
-            statuses.push(ask("code=breath").await.status);
+            let answer = ask("code=breath").await;
+            statuses.push(answer.status);
+            let says_what_can_be_asked = answer.text.contains("identifier and _id can be asked for already");
+            assert_eq!(answer.status == 503, says_what_can_be_asked, "{}", answer.text);
         }
         assert!(statuses.contains(&503), "{statuses:?}");
         ask("identifier=none").await.expect(201);

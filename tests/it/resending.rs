@@ -74,6 +74,17 @@ on_each_database! {
         assert_eq!(tasks_of(&app, &first.id()).await.len(), 1);
     }
 
+    async fn a_person_who_comes_along_changed_is_no_resend(app: TestApp) {
+        let practice = app.practice("TESTA1").await;
+        let mut referral = build::referral_with(build::person(build::ADA));
+        let first = practice.post("ServiceRequest", &referral).await.expect(201);
+        assert_eq!(practice.post("ServiceRequest", &referral).await.expect(200).body, first.body);
+        let stored = app.stored().await;
+        referral["contained"][0]["telecom"] = json!([{ "system": "phone", "value": "01632 960222" }]);
+        assert_eq!(practice.post("ServiceRequest", &referral).await.expect(409).issue(), "conflict");
+        assert_eq!(app.stored().await, stored);
+    }
+
     async fn a_referral_that_came_in_a_bundle_is_known_when_it_comes_alone(app: TestApp) {
         let practice = app.practice("TESTA1").await;
         let referral = build::referral();
