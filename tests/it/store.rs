@@ -127,6 +127,24 @@ on_each_store! {
         assert!(is_there(&store, "late").await);
     }
 
+    /// Labels are put on without a new version: a change that was read before must not take them off again.
+    async fn what_was_amended_since_it_was_read_is_not_replaced(database: Database) {
+        let store = database.open().await;
+        let mut tx = store.write().await.unwrap();
+        tx.insert_resources(&[resource("a")]).await.unwrap();
+        tx.commit().await.unwrap();
+        let read = resource("a");
+        let labelled = Stored { body: read.body.replacen('{', r#"{"language":"en","#, 1), ..read.clone() };
+        let mut tx = store.write().await.unwrap();
+        assert!(tx.amend_resource(&read, &labelled.body).await.unwrap());
+        tx.commit().await.unwrap();
+        let change = Stored { version: 2, ..read.clone() };
+        for (built_on, replaced) in [(&read, false), (&labelled, true)] {
+            let mut tx = store.write().await.unwrap();
+            assert_eq!(tx.replace_resource(&change, built_on).await.unwrap(), replaced);
+        }
+    }
+
     /// Pages by id and names that begin with something mean the same whatever language a database sorts in.
     async fn text_is_ordered_by_its_bytes(database: Database) {
         let store = database.open().await;
