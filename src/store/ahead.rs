@@ -1,5 +1,5 @@
 //! What an act asks of the database before it knows anything, in one statement: whether a referral, a person and a
-//! practice are there.
+//! practice are there, and whether somebody hears of what is going to change.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -17,6 +17,8 @@ pub struct Questions {
     pub people: BTreeSet<String>,
     /// ODS codes.
     pub practices: BTreeSet<String>,
+    /// Whether some subscription listens.
+    pub listened: bool,
 }
 
 /// What of it is there.
@@ -25,13 +27,15 @@ pub struct Found {
     pub referrals: HashSet<(String, String)>,
     pub people: HashSet<String>,
     pub practices: HashMap<String, Practice>,
+    /// Some subscription listens.
+    pub listened: bool,
 }
 
 /// What is asked for, its key, the rest of its key or what is known of it, and a resource.
 type Row = (String, String, String, Option<String>);
 
 impl Questions {
-    /// How many there are.
+    /// How many things are asked for.
     pub fn len(&self) -> usize {
         self.referrals.len() + self.people.len() + self.practices.len()
     }
@@ -59,6 +63,10 @@ impl Questions {
         }
         for ods in &self.practices {
             practice(next(&mut query), ods);
+        }
+        if self.listened {
+            next(&mut query)
+                .push("select 'listened', '', '', null where exists (select 1 from subscription where state <> 'off')");
         }
         query
     }
@@ -97,6 +105,7 @@ impl Tx {
             match what.as_str() {
                 "referral" => drop(found.referrals.insert((key, other))),
                 "person" => drop(found.people.insert(key)),
+                "listened" => found.listened = true,
                 _ => drop(found.practices.insert(key.clone(), directory::as_practice(key, other, body.as_deref())?)),
             }
         }

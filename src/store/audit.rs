@@ -4,7 +4,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use uuid::Builder;
 
-use super::query::{Bind, Query};
+use super::inserts::Inserts;
+use super::query::Bind;
 use super::{At, Store, StoreError, Tx};
 
 /// Who did what to what, when, and how it ended.
@@ -46,8 +47,8 @@ pub fn audit_id(at: At) -> String {
 /// Rows one insert statement takes at most.
 pub(super) const ROWS_AT_ONCE: usize = 64;
 
-const INSERT: &str = "insert into audit (id, at, client, organization, actor, interaction, target, person, \
-                      request_id, outcome, times) values ";
+const COLUMNS: &str =
+    "audit (id, at, client, organization, actor, interaction, target, person, request_id, outcome, times)";
 
 impl AuditRow {
     fn values(&self) -> Vec<Bind> {
@@ -67,11 +68,10 @@ impl AuditRow {
     }
 }
 
-/// The statement that writes these rows, [`ROWS_AT_ONCE`] at most.
-pub(super) fn insert(rows: &[AuditRow], on_postgres: bool) -> Query {
-    let mut query = Query::of_many(INSERT, on_postgres);
-    query.bind_rows(rows.iter().map(AuditRow::values));
-    query
+impl From<&AuditRow> for Inserts {
+    fn from(row: &AuditRow) -> Inserts {
+        Inserts::of(COLUMNS, [row.values()], "")
+    }
 }
 
 impl Store {
@@ -79,8 +79,8 @@ impl Store {
     /// All that wait are written together: on SQLite with the next commit, on PostgreSQL in one statement.
     pub async fn disclose(&self, row: AuditRow) -> Result<(), StoreError> {
         match self {
-            Store::Sqlite(sqlite) => sqlite.disclosures.ask(row).await,
-            Store::Postgres(postgres) => postgres.disclosures.ask(row).await,
+            Store::Sqlite(sqlite) => sqlite.inserts.ask((&row).into()).await,
+            Store::Postgres(postgres) => postgres.disclosures.ask((&row).into()).await,
         }
     }
 }
@@ -89,7 +89,7 @@ impl Tx {
     /// Writes audit rows.
     pub async fn insert_audit(&mut self, rows: &[AuditRow]) -> Result<(), StoreError> {
         for some in rows.chunks(ROWS_AT_ONCE) {
-            self.put_off(INSERT, some.iter().map(AuditRow::values), "").await?;
+            self.put_off(COLUMNS, some.iter().map(AuditRow::values), "").await?;
         }
         Ok(())
     }

@@ -11,10 +11,10 @@ const ROWS_AT_ONCE: usize = 32;
 
 /// The tables of the index: name, columns, and the columns of a resource's row without its type and id.
 const TABLES: [(&str, &str); 4] = [
-    ("insert into lookup (kind, id, param, value, system) values ", "lookup"),
-    ("insert into lookup_time (kind, id, param, low, high) values ", "lookup_time"),
-    ("insert into lookup_number (kind, id, param, low, high, system, code, unit) values ", "lookup_number"),
-    ("insert into lookup_pair (kind, id, param, value, system, other, other_system, low, high) values ", "lookup_pair"),
+    ("lookup (kind, id, param, value, system)", "lookup"),
+    ("lookup_time (kind, id, param, low, high)", "lookup_time"),
+    ("lookup_number (kind, id, param, low, high, system, code, unit)", "lookup_number"),
+    ("lookup_pair (kind, id, param, value, system, other, other_system, low, high)", "lookup_pair"),
 ];
 
 /// Which of [`TABLES`] a row stands in, and its columns there.

@@ -5,8 +5,10 @@
 
 mod ahead;
 mod at;
+mod checkpoints;
 mod error;
 mod gathered;
+mod inserts;
 mod postgres;
 mod query;
 mod readers;
@@ -95,7 +97,7 @@ pub struct Tx {
     pub(crate) conn: Conn,
     failed: bool,
     /// Inserts that are written with the next statement.
-    later: query::Query,
+    later: inserts::Inserts,
     /// The sender of each referral that was met, by its id.
     senders: HashMap<String, String>,
     /// What was run, for the test that looks at query plans.
@@ -203,7 +205,7 @@ impl Tx {
         Tx {
             conn,
             failed: false,
-            later: query::Query::default(),
+            later: inserts::Inserts::default(),
             senders: HashMap::new(),
             #[cfg(test)]
             ran: Vec::new(),

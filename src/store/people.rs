@@ -49,7 +49,7 @@ impl Tx {
             person.practice.as_str().into(),
             person.locality.as_str().into(),
         ];
-        let insert = "insert into person (id, nhs_number, birth_date, family, practice, locality) values ";
+        let insert = "person (id, nhs_number, birth_date, family, practice, locality)";
         self.put_off(insert, [row], "").await
     }
 

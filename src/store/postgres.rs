@@ -15,9 +15,9 @@ use tokio::sync::Notify;
 
 use super::credentials::{self, Credentials, Weakly};
 use super::gathered::{Gathered, until_told};
-use super::query::Query;
+use super::inserts::Inserts;
 use super::refusals::Refusals;
-use super::{AuditRow, DatabaseSettings, StoreError, audit};
+use super::{DatabaseSettings, StoreError, audit};
 
 /// The first release that is tried with this service.
 const OLDEST_VERSION: i32 = 15;
@@ -33,7 +33,7 @@ const IDLE: Duration = Duration::from_millis(500);
 pub struct Postgres {
     pub(super) pool: PgPool,
     /// Audit rows of disclosures.
-    pub(super) disclosures: Gathered<AuditRow, ()>,
+    pub(super) disclosures: Gathered<Inserts, ()>,
     pub(super) refusals: Refusals,
     /// Hashes of tokens.
     pub(super) credentials: Gathered<String, Option<Credentials>>,
@@ -148,11 +148,11 @@ impl Unit {
     }
 
     /// Writes `later` and makes all of it durable.
-    pub(super) async fn commit(self, later: Query) -> Result<(), StoreError> {
+    pub(super) async fn commit(self, later: Inserts) -> Result<(), StoreError> {
         match self.begun {
             Some(mut begun) => {
                 if !later.is_empty() {
-                    later.end_parts().run_on_postgres(&mut begun).await?;
+                    later.for_postgres().run_on_postgres(&mut begun).await?;
                 }
                 Ok(begun.commit().await?)
             }
@@ -160,7 +160,7 @@ impl Unit {
             // A statement is a transaction by itself.
             None => {
                 let mut connection = self.postgres.pool.acquire().await?;
-                Ok(later.end_parts().run_on_postgres(&mut connection).await?)
+                Ok(later.for_postgres().run_on_postgres(&mut connection).await?)
             }
         }
     }
@@ -174,7 +174,7 @@ async fn write_disclosures(database: Weak<Postgres>, come: Arc<Notify>) {
         let (rows, waiting) = postgres.disclosures.take();
         let mut waiting = waiting.into_iter();
         for some in rows.chunks(audit::ROWS_AT_ONCE) {
-            let written = postgres.write_audit(some).await;
+            let written = postgres.write(Inserts::together(some)).await;
             if let Err(error) = &written {
                 tracing::error!(error = %error, "audit rows could not be written; what they allow is not disclosed");
             }
@@ -187,9 +187,9 @@ async fn write_disclosures(database: Weak<Postgres>, come: Arc<Notify>) {
 
 impl Postgres {
     /// In one statement, which is a transaction by itself.
-    async fn write_audit(&self, rows: &[AuditRow]) -> Result<(), StoreError> {
+    async fn write(&self, rows: Inserts) -> Result<(), StoreError> {
         let mut connection = self.pool.acquire().await?;
-        Ok(audit::insert(rows, true).run_on_postgres(&mut connection).await?)
+        Ok(rows.for_postgres().run_on_postgres(&mut connection).await?)
     }
 }
 

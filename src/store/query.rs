@@ -1,11 +1,13 @@
-//! Statements that are put together while a transaction goes on, and those that are put off to its end.
+//! Statements that are put together while a transaction goes on.
+
+use std::sync::Arc;
 
 use sqlx::postgres::{PgArguments, PgConnection};
 use sqlx::sqlite::{SqliteArguments, SqliteConnection};
 use sqlx::{AssertSqlSafe, SqlSafeStr};
 
 use super::sql::{Connection, Row, Values};
-use super::{Conn, StoreError, Tx};
+use super::{StoreError, Tx};
 
 /// A statement put together from fixed pieces and bound values: the one place where SQL text is not a literal.
 ///
@@ -21,7 +23,7 @@ pub(super) struct Query {
 /// A value that a [`Query`] binds.
 #[derive(Clone)]
 pub(super) enum Bind {
-    Text(String),
+    Text(Arc<str>),
     Nullable(Option<String>),
     Number(i64),
     Real(f64),
@@ -30,13 +32,13 @@ pub(super) enum Bind {
 
 impl From<&str> for Bind {
     fn from(value: &str) -> Bind {
-        Bind::Text(value.to_owned())
+        Bind::Text(value.into())
     }
 }
 
 impl From<String> for Bind {
     fn from(value: String) -> Bind {
-        Bind::Text(value)
+        Bind::Text(value.into())
     }
 }
 
@@ -81,13 +83,20 @@ impl Query {
         Query { text: text.to_owned(), ..Query::default() }
     }
 
-    /// A statement of many values, which on SQLite need no numbers.
-    pub(super) fn of_many(text: &'static str, on_postgres: bool) -> Query {
-        Query { unnumbered: !on_postgres, ..Query::new(text) }
+    /// A statement for SQLite, of many values: none of them is found by a number.
+    pub(super) fn unnumbered() -> Query {
+        Query { unnumbered: true, ..Query::default() }
     }
 
     pub(super) fn push(&mut self, text: &'static str) -> &mut Query {
         self.text.push_str(text);
+        self
+    }
+
+    /// A name of ours that ends in a number.
+    pub(super) fn push_name(&mut self, name: &'static str, number: usize) -> &mut Query {
+        self.text.push_str(name);
+        self.text.push_str(&number.to_string());
         self
     }
 
@@ -120,12 +129,6 @@ impl Query {
 }
 
 impl Query {
-    /// Ends what [`put_off`](Tx::put_off) put together for PostgreSQL.
-    pub(super) fn end_parts(mut self) -> Query {
-        self.push(") select 1");
-        self
-    }
-
     pub(super) async fn run_on_postgres(self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
         self.execute(Connection::Postgres(connection), Values::Postgres(PgArguments::default())).await
     }
@@ -143,10 +146,10 @@ impl Query {
 
     /// A prepared statement is kept for the next time, unless it is so long that there will hardly be one.
     fn is_worth_keeping(&self) -> bool {
-        self.binds.len() < 1000
+        self.binds.len() < 1100
     }
 
-    /// What was put off, as the end of a unit of SQLite's: between its savepoint, unless that was `begun`, and its release.
+    /// As the end of a unit of SQLite's: between its savepoint, unless that was `begun`, and its release.
     pub(super) fn into_unit(mut self, begun: bool) -> Query {
         let mark = if begun { "" } else { "savepoint unit; " };
         let end = if self.text.is_empty() { "release unit" } else { "; release unit" };
@@ -159,63 +162,7 @@ impl Query {
     }
 }
 
-/// Values that one statement binds at most; both databases take more.
-const MOST_BINDS: usize = 8000;
-
 impl Tx {
-    /// Puts an insert off until the next statement, or the commit, with all others that were: one round trip, and on
-    /// PostgreSQL one statement, for whatever a unit of work makes. What is wrong with it is said then.
-    /// An insert that builds on another of the same transaction is not to be put off.
-    pub(super) async fn put_off(
-        &mut self,
-        text: &'static str,
-        rows: impl IntoIterator<Item = Vec<Bind>>,
-        otherwise: &'static str,
-    ) -> Result<(), StoreError> {
-        if self.later.binds.len() > MOST_BINDS {
-            self.write_later().await?;
-        }
-        let postgres = self.is_on_postgres();
-        let first = self.later.is_empty();
-        if first {
-            self.later = Query::of_many("", postgres);
-        }
-        let query = &mut self.later;
-        match (postgres, first) {
-            (true, true) => drop(query.push("with part0 as (")),
-            (true, false) => query.text.push_str(&format!("), part{} as (", query.binds.len())),
-            (false, true) => {}
-            (false, false) => drop(query.push("; ")),
-        }
-        query.push(text).bind_rows(rows).push(otherwise);
-        Ok(())
-    }
-
-    /// Writes what was put off.
-    pub(super) async fn write_later(&mut self) -> Result<(), StoreError> {
-        if self.later.is_empty() {
-            return Ok(());
-        }
-        let query = std::mem::take(&mut self.later);
-        let written = match &mut self.conn {
-            Conn::SqliteRead(c) => query.run_on(c.connection()).await,
-            Conn::SqliteWrite(unit) => {
-                unit.take_turn().await?;
-                match unit.before_changes().await {
-                    Ok(()) => query.run_on(unit.connection()).await,
-                    Err(error) => Err(error),
-                }
-            }
-            Conn::PostgresRead(c) => query.end_parts().run_on_postgres(c).await,
-            Conn::PostgresLook(c) => query.end_parts().run_on_postgres(c).await,
-            Conn::PostgresWrite(unit) => {
-                unit.begin().await?;
-                query.end_parts().run_on_postgres(unit.connection()).await
-            }
-        };
-        self.note(written)
-    }
-
     /// Runs a [`Query`] that answers rows.
     pub(super) async fn rows<T: Row>(&mut self, query: Query) -> Result<Vec<T>, StoreError> {
         let values = self.values().and_all(query.binds);

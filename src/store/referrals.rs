@@ -115,8 +115,8 @@ impl Tx {
             referral.received_at.into(),
             referral.since.into(),
         ];
-        let insert = "insert into referral (id, reference, sender, digest, submission, person, practice, locality, \
-                      episode, care_plan, state, outcome, received_at, since) values ";
+        let insert = "referral (id, reference, sender, digest, submission, person, practice, locality, \
+                      episode, care_plan, state, outcome, received_at, since)";
         self.put_off(insert, [row], "").await?;
         // A taken one must fail: two that send the same referral at once would otherwise both have sent it first.
         self.add_identifiers(&referral.sender, &referral.id, identifiers, "").await
@@ -146,7 +146,7 @@ impl Tx {
         let rows = distinct
             .into_iter()
             .map(|(system, value)| vec![sender.into(), system.as_str().into(), value.as_str().into(), referral.into()]);
-        let insert = "insert into referral_identifier (sender, system, value, referral) values ";
+        let insert = "referral_identifier (sender, system, value, referral)";
         self.put_off(insert, rows, otherwise).await
     }
 
@@ -182,7 +182,7 @@ impl Tx {
             episode.open.into(),
             episode.started_at.into(),
         ];
-        self.put_off("insert into episode (id, person, open, started_at) values ", [row], "").await
+        self.put_off("episode (id, person, open, started_at)", [row], "").await
     }
 
     /// Ends a spell.

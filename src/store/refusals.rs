@@ -98,8 +98,8 @@ impl Store {
 
     fn tell(&self, row: AuditRow) {
         match self {
-            Store::Sqlite(sqlite) => sqlite.disclosures.tell(row),
-            Store::Postgres(postgres) => postgres.disclosures.tell(row),
+            Store::Sqlite(sqlite) => sqlite.inserts.tell((&row).into()),
+            Store::Postgres(postgres) => postgres.disclosures.tell((&row).into()),
         }
     }
 }

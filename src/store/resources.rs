@@ -128,8 +128,8 @@ impl Tx {
                     indexed(r.version).into(),
                 ]
             });
-            let insert = "insert into resource (organization, kind, id, version, updated_at, deleted, sender, person, \
-                          referral, body, indexed) values ";
+            let insert = "resource (organization, kind, id, version, updated_at, deleted, sender, person, \
+                          referral, body, indexed)";
             self.put_off(insert, rows, "").await?;
         }
         Ok(())

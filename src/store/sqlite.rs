@@ -13,13 +13,14 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, Sq
 use sqlx::{ConnectOptions, Connection};
 use tokio::sync::{Mutex, Notify, OwnedMutexGuard, oneshot};
 
+use super::checkpoints;
 use super::credentials::{self, Credentials, Weakly};
 use super::gathered::{Gathered, Waiting, until_told};
-use super::query::Query;
+use super::inserts::Inserts;
 use super::readers::Readers;
 use super::refusals::Refusals;
 use super::subscriptions::Listening;
-use super::{AuditRow, DatabaseSettings, StoreError, audit};
+use super::{DatabaseSettings, StoreError};
 
 /// The first version without the WAL-reset bug, which can lose committed writes.
 const OLDEST_VERSION: (u32, u32, u32) = (3, 51, 3);
@@ -37,20 +38,23 @@ const READERS_PAGES: u32 = 32 * 1024;
 /// Pages the writer keeps, in kB as SQLite is told it. What a shared commit of thirty-two units changes fits: what does not is written twice.
 const WRITER_PAGES: &str = "-16384";
 
-/// Pages in the write-ahead log from which a commit takes them into the database. A page that many commits change is taken
-/// once.
-const LONGEST_LOG: &str = "4000";
+/// Pages in the write-ahead log from which a commit takes into the database what is still to be taken, so that the log can
+/// begin anew. While there are commits all the time, nothing else does.
+const LONGEST_LOG: &str = "16000";
 
 /// An open SQLite database.
 pub struct Sqlite {
     writer: Arc<Mutex<Writer>>,
-    /// Audit rows of disclosures, which the committer writes: none of them takes a turn at the writer.
-    pub(super) disclosures: Gathered<AuditRow, ()>,
+    /// What units of work are that do nothing but insert, and audit rows of disclosures. The committer writes them, all
+    /// that have come in few statements: none of them takes a turn at the writer.
+    pub(super) inserts: Gathered<Inserts, ()>,
     pub(super) refusals: Refusals,
     /// Hashes of tokens.
     pub(super) credentials: Gathered<String, Option<Credentials>>,
     /// The committer has something to do.
     done: Arc<Notify>,
+    /// Something was committed.
+    committed: Arc<Notify>,
     pub(super) readers: Arc<Readers>,
 }
 
@@ -94,6 +98,7 @@ impl Sqlite {
             // Where the pages lie that a savepoint would bring back: else in a file, a write for each page of each unit.
             .pragma("temp_store", "memory");
         let connection = options.connect().await?;
+        let beside = options.connect().await?;
         let writer = Writer {
             connection,
             options,
@@ -106,13 +111,21 @@ impl Sqlite {
         let (done, asked) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let sqlite = Arc::new(Sqlite {
             writer: Arc::new(Mutex::new(writer)),
-            disclosures: Gathered::told(Arc::clone(&done)),
+            inserts: Gathered::told(Arc::clone(&done)),
             refusals: Refusals::default(),
             credentials: Gathered::told(Arc::clone(&asked)),
             done,
+            committed: Arc::default(),
             readers: Readers::new(readers, connections),
         });
-        tokio::spawn(commit_when_done(Arc::downgrade(&sqlite), Arc::clone(&sqlite.done)));
+        tokio::spawn(checkpoints::take(Arc::downgrade(&sqlite), beside, Arc::clone(&sqlite.committed)));
+        // On a thread of its own: the writer waits for each of its steps, which must not queue behind requests.
+        let commits = commit_when_done(Arc::downgrade(&sqlite), Arc::clone(&sqlite.done));
+        let alone = tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(sqlx::Error::from)?;
+        std::thread::Builder::new()
+            .name("commits".to_owned())
+            .spawn(move || alone.block_on(commits))
+            .map_err(sqlx::Error::from)?;
         tokio::spawn(credentials::answer(Weakly::Sqlite(Arc::downgrade(&sqlite)), asked));
         Ok(sqlite)
     }
@@ -217,15 +230,14 @@ impl Unit {
     }
 
     /// Writes `later` and returns once the shared transaction is durable. A unit that only read waits for nothing.
-    pub(super) async fn commit(mut self, later: Query) -> Result<(), StoreError> {
-        if later.is_empty() && self.writer.as_ref().is_none_or(|writer| !writer.unfinished) {
+    pub(super) async fn commit(mut self, later: Inserts) -> Result<(), StoreError> {
+        let Some(writer) = &mut self.writer else {
+            return if later.is_empty() { Ok(()) } else { self.sqlite.inserts.ask(later).await };
+        };
+        if later.is_empty() && !writer.unfinished {
             return Ok(());
         }
-        self.take_turn().await?;
-        let writer = self.writer();
-        let begun = std::mem::replace(&mut writer.unfinished, true);
-        later.into_unit(begun).run_on(&mut writer.connection).await?;
-        writer.unfinished = false;
+        writer.finish(later).await?;
         let (sender, durable) = oneshot::channel();
         writer.waiting.push(sender);
         // Lets the next one in, and the committer know.
@@ -262,29 +274,63 @@ impl Writer {
         Ok(())
     }
 
-    /// Writes the audit rows of disclosures into the open transaction. A statement that is refused leaves what went
-    /// before it as it was.
-    async fn write_disclosures(&mut self, rows: Vec<AuditRow>, waiting: Vec<Waiting<()>>) {
-        let mut waiting = waiting.into_iter();
-        for some in rows.chunks(audit::ROWS_AT_ONCE) {
-            let these = waiting.by_ref().take(some.len());
-            match self.write_audit(some).await {
-                Ok(()) => self.waiting.extend(these),
+    /// Writes the end of a unit.
+    async fn finish(&mut self, later: Inserts) -> Result<(), sqlx::Error> {
+        let begun = std::mem::replace(&mut self.unfinished, true);
+        later.for_sqlite().into_unit(begun).run_on(&mut self.connection).await?;
+        self.unfinished = false;
+        Ok(())
+    }
+
+    /// Writes what was gathered into the open transaction: all at once, or one by one where one is refused, so that it
+    /// takes no other along.
+    async fn write_gathered(&mut self, gathered: Vec<Inserts>, waiting: Vec<Waiting<()>>) {
+        if gathered.len() > 1 {
+            match self.write_together(&gathered).await {
+                Ok(()) => return self.waiting.extend(waiting),
+                Err(error) => self.doubt(&error).await,
+            }
+        }
+        for (one, who) in gathered.into_iter().zip(waiting) {
+            match self.write_alone(one).await {
+                Ok(()) => self.waiting.push(who),
                 Err(error) => {
-                    tracing::error!(error = %error, "audit rows could not be written; what they allow is not disclosed");
-                    these.for_each(|one| drop(one.send(Err(StoreError::Unavailable(None)))));
-                    if !matches!(error, StoreError::Conflict) {
-                        // SQLite may have given the whole transaction up: nothing in it is taken for durable.
-                        self.give_up().await;
-                    }
+                    self.doubt(&error).await;
+                    drop(who.send(Err(error)));
                 }
             }
         }
     }
 
-    async fn write_audit(&mut self, rows: &[AuditRow]) -> Result<(), StoreError> {
+    async fn write_together(&mut self, gathered: &[Inserts]) -> Result<(), StoreError> {
+        let mut pieces = Inserts::together(gathered).for_sqlite_in_pieces();
         self.begin().await?;
-        Ok(audit::insert(rows, false).run_on(&mut self.connection).await?)
+        self.unfinished = true;
+        let last = pieces.pop().unwrap_or_default();
+        if !pieces.is_empty() {
+            sqlx::query("savepoint unit").execute(&mut self.connection).await?;
+        }
+        let begun = !pieces.is_empty();
+        for piece in pieces {
+            piece.run_on(&mut self.connection).await?;
+        }
+        last.into_unit(begun).run_on(&mut self.connection).await?;
+        self.unfinished = false;
+        Ok(())
+    }
+
+    async fn write_alone(&mut self, one: Inserts) -> Result<(), StoreError> {
+        self.begin().await?;
+        Ok(self.finish(one).await?)
+    }
+
+    /// After an error that is not about what was written SQLite may have given the whole transaction up: nothing in it is
+    /// taken for durable.
+    async fn doubt(&mut self, error: &StoreError) {
+        if !matches!(error, StoreError::Conflict) {
+            tracing::error!(error = %error, "inserts could not be written; who waits for them is told");
+            self.give_up().await;
+        }
     }
 
     async fn roll_back_unfinished(&mut self) -> Result<(), StoreError> {
@@ -360,16 +406,17 @@ async fn commit_when_done(database: Weak<Sqlite>, done: Arc<Notify>) {
         until_told(&done).await;
         let Some(sqlite) = database.upgrade() else { return };
         let mut writer = sqlite.writer.lock().await;
-        let (rows, waiting) = sqlite.disclosures.take();
-        writer.write_disclosures(rows, waiting).await;
+        let (gathered, waiting) = sqlite.inserts.take();
+        writer.write_gathered(gathered, waiting).await;
         writer.commit().await;
+        sqlite.committed.notify_one();
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{Sight, Store, TrailSearch};
+    use crate::store::{AuditRow, Sight, Store, TrailSearch};
 
     #[test]
     fn a_version_with_the_wal_reset_bug_is_refused() {

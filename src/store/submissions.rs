@@ -53,7 +53,7 @@ impl Tx {
             submission.answer.as_str().into(),
             submission.created_at.into(),
         ];
-        let insert = "insert into submission (id, client, key, digest, status, answer, created_at) values ";
+        let insert = "submission (id, client, key, digest, status, answer, created_at)";
         self.put_off(insert, [row], "").await
     }
 }

@@ -82,8 +82,8 @@ impl Tx {
                     t.held_at.into(),
                 ]
             });
-            let insert = "insert into task (id, version, status, code, role, locality, practice, owner, priority, ready, \
-                          due, referral, person, created_at, open, held_at) values ";
+            let insert = "task (id, version, status, code, role, locality, practice, owner, priority, ready, \
+                          due, referral, person, created_at, open, held_at)";
             self.put_off(insert, rows, "").await?;
         }
         Ok(())

@@ -2,7 +2,8 @@
 //! PostgreSQL each question in a transaction is a round trip.
 //!
 //! That somebody is not there yet can be built on: unique keys guard it, so a unit that was overtaken fails as a lost race
-//! and the act is done again. What is there is read again in the unit, where nobody changes it meanwhile.
+//! and the act is done again. So can that nobody listens: who subscribes meanwhile hears of what comes after. What is
+//! there is read again in the unit, where nobody changes it meanwhile.
 
 use std::collections::{HashMap, HashSet};
 
@@ -26,12 +27,14 @@ pub(super) struct Ahead {
     referrals: HashSet<(String, String)>,
     /// Practices by ODS code; `None` where the directory has none.
     pub(super) practices: HashMap<String, Option<Practice>>,
+    /// No subscription listened.
+    pub(super) unheard: bool,
 }
 
 impl Ahead {
     /// Looks up what these requests are going to ask.
     pub(super) async fn of(store: &Store, house: &House, actor: &Actor, submission: &Submission) -> Result<Ahead> {
-        let mut questions = Questions { sender: actor.organization.clone(), ..Questions::default() };
+        let mut questions = Questions { sender: actor.organization.clone(), listened: true, ..Questions::default() };
         for entry in &submission.entries {
             if let Ask::Create(resource) = &entry.ask {
                 asks(resource, house, &mut questions);
@@ -52,6 +55,7 @@ impl Ahead {
                     (ods, practice)
                 })
                 .collect(),
+            unheard: !found.listened,
         })
     }
 }

@@ -35,7 +35,8 @@ impl Noticed<'_> {
 /// Counts the events of what this unit changed for everyone who subscribed and may see it, and queues what tells them.
 /// To be called once its rows are written. Costs one read where nobody subscribed.
 pub(in super::super) async fn notice(unit: &mut Unit<'_>, touched: &[Touched]) -> Result<()> {
-    if touched.is_empty() {
+    let subscribes = touched.iter().any(|touched| touched.resource.kind() == "Subscription");
+    if touched.is_empty() || unit.ahead.unheard && !subscribes {
         return Ok(());
     }
     let listening = unit.tx.listening_subscriptions().await?;

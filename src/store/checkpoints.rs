@@ -1,0 +1,37 @@
+//! Takes what commits wrote into SQLite's log into the database file, beside the writer: it would stand still meanwhile.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use sqlx::sqlite::SqliteConnection;
+use tokio::sync::Notify;
+
+use super::gathered::until_told;
+use super::sqlite::Sqlite;
+
+/// Pages that wait in the log until they are taken. A page that many commits change is taken once.
+const WORTH_TAKING: i64 = 4000;
+
+/// How often the log is looked at while there are commits.
+const PAUSE: Duration = Duration::from_millis(25);
+
+/// Until the database is closed. `committed` is told of commits.
+pub(super) async fn take(database: Weak<Sqlite>, mut connection: SqliteConnection, committed: Arc<Notify>) {
+    while database.strong_count() > 0 {
+        until_told(&committed).await;
+        if let Err(error) = take_if_worth_it(&mut connection).await {
+            // The writer takes them too, once the log is too long.
+            tracing::warn!(error = %error, "the log could not be taken into the database; it is tried again");
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+async fn take_if_worth_it(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+    let (_, pages, taken): (i64, i64, i64) =
+        sqlx::query_as("pragma wal_checkpoint(noop)").fetch_one(&mut *connection).await?;
+    if pages - taken >= WORTH_TAKING {
+        sqlx::query("pragma wal_checkpoint(passive)").execute(connection).await?;
+    }
+    Ok(())
+}
