@@ -433,6 +433,15 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn connections_share_no_page_cache_and_no_counters_of_memory() {
+        let mut connection = SqliteConnection::connect("sqlite::memory:").await.expect("opens");
+        let options: Vec<String> =
+            sqlx::query_scalar("pragma compile_options").fetch_all(&mut connection).await.expect("reads");
+        assert!(options.iter().any(|option| option == "DEFAULT_MEMSTATUS=0"), "{options:?}");
+        assert!(!options.iter().any(|option| option == "ENABLE_MEMORY_MANAGEMENT"), "{options:?}");
+    }
+
+    #[tokio::test]
     async fn many_disclosures_at_once_are_all_in_the_trail_when_they_return() {
         let folder = tempfile::tempdir().expect("a folder");
         let url = format!("sqlite:{}", folder.path().join("trail.db").display());
