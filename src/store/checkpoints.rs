@@ -3,7 +3,8 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use sqlx::sqlite::SqliteConnection;
+use sqlx::ConnectOptions;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use tokio::sync::Notify;
 
 use super::gathered::until_told;
@@ -15,19 +16,34 @@ const WORTH_TAKING: i64 = 4000;
 /// How often the log is looked at while there are commits.
 const PAUSE: Duration = Duration::from_millis(25);
 
+/// How long it is left alone when it could not be taken.
+const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(1);
+
 /// Until the database is closed. `committed` is told of commits.
-pub(super) async fn take(database: Weak<Sqlite>, mut connection: SqliteConnection, committed: Arc<Notify>) {
+pub(super) async fn take(database: Weak<Sqlite>, options: SqliteConnectOptions, committed: Arc<Notify>) {
+    let mut connection = None;
     while database.strong_count() > 0 {
         until_told(&committed).await;
-        if let Err(error) = take_if_worth_it(&mut connection).await {
-            // The writer takes them too, once the log is too long.
-            tracing::warn!(error = %error, "the log could not be taken into the database; it is tried again");
+        match take_if_worth_it(&mut connection, &options).await {
+            Ok(()) => tokio::time::sleep(PAUSE).await,
+            Err(error) => {
+                // The writer takes them too, once the log is too long.
+                tracing::warn!(error = %error, "the log could not be taken into the database; it is tried again");
+                connection = None;
+                tokio::time::sleep(PAUSE_AFTER_ERROR).await;
+            }
         }
-        tokio::time::sleep(PAUSE).await;
     }
 }
 
-async fn take_if_worth_it(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+async fn take_if_worth_it(
+    connection: &mut Option<SqliteConnection>,
+    options: &SqliteConnectOptions,
+) -> Result<(), sqlx::Error> {
+    let connection = match connection {
+        Some(connection) => connection,
+        None => connection.insert(options.connect().await?),
+    };
     let (_, pages, taken): (i64, i64, i64) =
         sqlx::query_as("pragma wal_checkpoint(noop)").fetch_one(&mut *connection).await?;
     if pages - taken >= WORTH_TAKING {

@@ -3,8 +3,8 @@
 /// A failure of the store. Its text never holds a bound value.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// A unique key is taken: someone else wrote the same thing first.
-    #[error("a unique key is taken")]
+    /// Someone else was faster: a unique key is taken, or what was built on is no more.
+    #[error("someone else was faster")]
     Conflict,
     /// The database cannot take the request now; the same request may succeed later.
     #[error("the database is busy or away")]
@@ -62,6 +62,8 @@ impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> StoreError {
         match &error {
             sqlx::Error::Database(inner) if inner.is_unique_violation() => StoreError::Conflict,
+            // A division by zero: the text of a unit has one for when somebody listens meanwhile.
+            sqlx::Error::Database(inner) if inner.code().as_deref() == Some("22012") => StoreError::Conflict,
             sqlx::Error::Database(inner) if inner.code().as_deref() == Some("22021") => StoreError::NotText,
             sqlx::Error::Database(inner) if is_transient(inner.code().as_deref().unwrap_or_default()) => {
                 StoreError::Unavailable(Some(error))

@@ -19,6 +19,8 @@ struct Rows {
 pub(super) struct Inserts {
     all: Vec<Rows>,
     values: usize,
+    /// No event was counted for what they are part of, because nobody listened: while somebody does they are refused.
+    pub(super) unheard: bool,
 }
 
 /// Values that are put off at most; both databases take more in one statement.
@@ -67,6 +69,7 @@ impl Inserts {
         for one in several.iter().flat_map(|inserts| &inserts.all) {
             together.add(one.into, one.rows.iter().cloned(), one.otherwise);
         }
+        together.unheard = several.iter().any(|inserts| inserts.unheard);
         together
     }
 
@@ -78,7 +81,13 @@ impl Inserts {
             query.push_name("part", at).push(" as (insert into ").push(table.into).push(" values ");
             query.bind_rows(table.rows).push(table.otherwise).push(")");
         }
-        query.push(" select 1");
+        // A division by zero refuses all of it.
+        query.push(match self.unheard {
+            true => {
+                " select 1 / (case when exists (select 1 from subscription where state <> 'off') then 0 else 1 end)"
+            }
+            false => " select 1",
+        });
         query
     }
 
@@ -135,6 +144,12 @@ impl Tx {
         Ok(())
     }
 
+    /// That nobody listens was found before this began. Where somebody does by the time what was put off is written, all is
+    /// refused as a lost race.
+    pub fn expect_no_listener(&mut self) {
+        self.later.unheard = true;
+    }
+
     /// Writes what was put off.
     pub(super) async fn write_later(&mut self) -> Result<(), StoreError> {
         if self.later.is_empty() {
@@ -164,7 +179,8 @@ impl Tx {
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 mod tests {
-    use super::super::{At, DatabaseSettings, Sight, Store, StoreError, Stored};
+    use super::super::empty::Empty;
+    use super::super::{At, Sight, Store, StoreError, Stored, SubscriptionRow};
 
     fn patient(id: &str) -> Stored {
         Stored {
@@ -187,35 +203,102 @@ mod tests {
         tx.commit().await
     }
 
-    #[tokio::test]
-    async fn a_unit_that_is_refused_takes_none_along_of_those_that_are_written_with_it() {
-        let folder = tempfile::tempdir().unwrap();
-        let url = format!("sqlite:{}", folder.path().join("inserts.db").display());
-        let store = Store::open(&DatabaseSettings { url, connections: 1 }).await.unwrap();
-        store.migrate().await.unwrap();
-        insert(&store, &["there"]).await.unwrap();
-        // Some two hundred rows of a table are more than one statement takes.
-        let names: Vec<String> = (0..300).map(|n| format!("new-{n}")).collect();
-        let units: Vec<_> = names
-            .iter()
-            .map(|name| {
-                let (store, name) = (store.clone(), name.clone());
-                let taken = name.ends_with('7');
-                tokio::spawn(async move {
-                    let ids = [&*name, if taken { "there" } else { "" }];
-                    (insert(&store, if taken { &ids } else { &ids[..1] }).await, taken)
-                })
-            })
-            .collect();
-        for unit in units {
-            let (ended, taken) = unit.await.unwrap();
-            assert_eq!(matches!(ended, Err(StoreError::Conflict)), taken);
-            assert_eq!(ended.is_ok(), !taken);
-        }
+    async fn is_there(store: &Store, id: &str) -> bool {
         let mut tx = store.read().await.unwrap();
-        for name in names {
-            let found = tx.resource("Patient", &name, &Sight::Everything).await.unwrap();
-            assert_eq!(found.is_some(), !name.ends_with('7'), "{name}");
+        tx.resource("Patient", id, &Sight::Everything).await.unwrap().is_some()
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_unit_that_is_refused_takes_none_along_of_those_that_are_written_with_it() {
+        for database in Empty::each().await {
+            let store = database.open().await;
+            store.migrate().await.unwrap();
+            insert(&store, &["there"]).await.unwrap();
+            // More than one statement takes.
+            let names: Vec<String> = (0..300).map(|n| format!("new-{n}")).collect();
+            let units: Vec<_> = names
+                .iter()
+                .map(|name| {
+                    let (store, name, taken) = (store.clone(), name.clone(), name.ends_with('7'));
+                    let unit = async move {
+                        match taken {
+                            true => insert(&store, &[&name, "there"]).await,
+                            false => insert(&store, &[&name]).await,
+                        }
+                    };
+                    (tokio::spawn(unit), taken)
+                })
+                .collect();
+            for (unit, taken) in units {
+                let ended = unit.await.unwrap();
+                assert_eq!(matches!(ended, Err(StoreError::Conflict)), taken);
+                assert_eq!(ended.is_ok(), !taken);
+            }
+            for name in names {
+                assert_eq!(is_there(&store, &name).await, !name.ends_with('7'), "{name}");
+            }
+            drop(store);
+            database.gone().await;
+        }
+    }
+
+    fn listener() -> SubscriptionRow {
+        SubscriptionRow {
+            id: "listener".to_owned(),
+            client: "practice".to_owned(),
+            organization: "TESTA1".to_owned(),
+            staff: String::new(),
+            topic: String::new(),
+            filters: "[]".to_owned(),
+            state: "requested".to_owned(),
+            error: String::new(),
+            content: "id-only".to_owned(),
+            endpoint: "https://practice.example/hook".to_owned(),
+            headers: "[]".to_owned(),
+            secret: String::new(),
+            old_secret: String::new(),
+            old_until: At(0),
+            heartbeat: 0,
+            timeout: 0,
+            max_count: 1,
+            events: 0,
+            handshake: String::new(),
+            ends_at: At::NEVER,
+            heard_at: At(0),
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_was_made_for_nobody_to_hear_of_is_refused_once_somebody_listens() {
+        for database in Empty::each().await {
+            let store = database.open().await;
+            store.migrate().await.unwrap();
+            for (id, listens) in [("before", false), ("after", true)] {
+                if listens {
+                    let mut tx = store.write().await.unwrap();
+                    tx.put_subscription(&listener()).await.unwrap();
+                    tx.commit().await.unwrap();
+                }
+                // Gathered with others, and in a turn of its own.
+                for turn in [false, true] {
+                    let id = format!("{id}-{turn}");
+                    let mut tx = store.write().await.unwrap();
+                    if turn {
+                        tx.hold("something").await.unwrap();
+                    }
+                    tx.insert_resources(&[patient(&id)]).await.unwrap();
+                    tx.expect_no_listener();
+                    let other = format!("beside-{id}");
+                    let other = [other.as_str()];
+                    let (ended, beside) = tokio::join!(tx.commit(), insert(&store, &other));
+                    beside.unwrap();
+                    assert_eq!(ended.is_ok(), !listens, "{id}: {ended:?}");
+                    assert_eq!(ended.is_err_and(|error| error.is_race()), listens, "{id}");
+                    assert_eq!(is_there(&store, &id).await, !listens, "{id}");
+                }
+            }
+            drop(store);
+            database.gone().await;
         }
     }
 }

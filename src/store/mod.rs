@@ -51,6 +51,7 @@ mod trail;
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 mod upgrades;
+mod writer;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -299,10 +300,13 @@ impl Tx {
     pub(crate) fn note<T>(&mut self, result: Result<T, sqlx::Error>) -> Result<T, StoreError> {
         result.map_err(|error| {
             self.failed = true;
-            if let Conn::SqliteRead(reading) = &mut self.conn {
-                reading.not_to_be_used_again();
+            let error = StoreError::from(error);
+            match &mut self.conn {
+                Conn::SqliteRead(reading) => reading.not_to_be_used_again(),
+                Conn::SqliteWrite(unit) if !matches!(error, StoreError::Conflict) => unit.doubt(),
+                _ => {}
             }
-            StoreError::from(error)
+            error
         })
     }
 }

@@ -5,7 +5,7 @@
 //! pays one fsync, and thirty-two pay about one between them. Audit rows of disclosures ride along.
 
 use std::str::FromStr;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::migrate::Migrator;
@@ -15,11 +15,12 @@ use tokio::sync::{Mutex, Notify, OwnedMutexGuard, oneshot};
 
 use super::checkpoints;
 use super::credentials::{self, Credentials, Weakly};
-use super::gathered::{Gathered, Waiting, until_told};
+use super::gathered::Gathered;
 use super::inserts::Inserts;
 use super::readers::Readers;
 use super::refusals::Refusals;
 use super::subscriptions::Listening;
+use super::writer::{Writer, commit_when_done};
 use super::{DatabaseSettings, StoreError};
 
 /// The first version without the WAL-reset bug, which can lose committed writes.
@@ -44,7 +45,7 @@ const LONGEST_LOG: &str = "16000";
 
 /// An open SQLite database.
 pub struct Sqlite {
-    writer: Arc<Mutex<Writer>>,
+    pub(super) writer: Arc<Mutex<Writer>>,
     /// What units of work are that do nothing but insert, and audit rows of disclosures. The committer writes them, all
     /// that have come in few statements: none of them takes a turn at the writer.
     pub(super) inserts: Gathered<Inserts, ()>,
@@ -54,23 +55,8 @@ pub struct Sqlite {
     /// The committer has something to do.
     done: Arc<Notify>,
     /// Something was committed.
-    committed: Arc<Notify>,
+    pub(super) committed: Arc<Notify>,
     pub(super) readers: Arc<Readers>,
-}
-
-struct Writer {
-    connection: SqliteConnection,
-    options: SqliteConnectOptions,
-    /// A transaction is open on the connection.
-    open: bool,
-    /// A transaction is being begun: left standing when whoever begins it is cut off.
-    beginning: bool,
-    /// A unit was begun and neither released nor rolled back.
-    unfinished: bool,
-    /// Units released into the open transaction, waiting to hear that it is durable.
-    waiting: Vec<Waiting<()>>,
-    /// The subscriptions that listen, once they were read in the open transaction: nobody else changes them meanwhile.
-    listening: Option<Listening>,
 }
 
 impl Sqlite {
@@ -98,13 +84,14 @@ impl Sqlite {
             // Where the pages lie that a savepoint would bring back: else in a file, a write for each page of each unit.
             .pragma("temp_store", "memory");
         let connection = options.connect().await?;
-        let beside = options.connect().await?;
+        let beside = options.clone().create_if_missing(false);
         let writer = Writer {
             connection,
             options,
             open: false,
             beginning: false,
             unfinished: false,
+            doubtful: false,
             waiting: Vec::new(),
             listening: None,
         };
@@ -218,6 +205,13 @@ impl Unit {
         &mut self.writer().connection
     }
 
+    /// A statement failed for another reason than what it was to write.
+    pub(super) fn doubt(&mut self) {
+        if let Some(writer) = &mut self.writer {
+            writer.doubtful = true;
+        }
+    }
+
     /// Marks the place to come back to, before the first change.
     pub(super) async fn before_changes(&mut self) -> Result<(), sqlx::Error> {
         let writer = self.writer();
@@ -252,164 +246,6 @@ impl Drop for Unit {
         if self.writer.take().is_some() {
             self.sqlite.done.notify_one();
         }
-    }
-}
-
-impl Writer {
-    /// Begins the transaction that units share, where none is open.
-    async fn begin(&mut self) -> Result<(), StoreError> {
-        self.roll_back_unfinished().await?;
-        if !self.open {
-            // Still set where whoever begins is cut off here: then nobody knows whether it is open.
-            self.beginning = true;
-            let begun = sqlx::query("begin immediate").execute(&mut self.connection).await;
-            self.beginning = false;
-            if let Err(error) = begun {
-                self.reconnect_if_broken().await;
-                return Err(error.into());
-            }
-            self.open = true;
-            self.listening = None;
-        }
-        Ok(())
-    }
-
-    /// Writes the end of a unit.
-    async fn finish(&mut self, later: Inserts) -> Result<(), sqlx::Error> {
-        let begun = std::mem::replace(&mut self.unfinished, true);
-        later.for_sqlite().into_unit(begun).run_on(&mut self.connection).await?;
-        self.unfinished = false;
-        Ok(())
-    }
-
-    /// Writes what was gathered into the open transaction: all at once, or one by one where one is refused, so that it
-    /// takes no other along.
-    async fn write_gathered(&mut self, gathered: Vec<Inserts>, waiting: Vec<Waiting<()>>) {
-        if gathered.len() > 1 {
-            match self.write_together(&gathered).await {
-                Ok(()) => return self.waiting.extend(waiting),
-                Err(error) => self.doubt(&error).await,
-            }
-        }
-        for (one, who) in gathered.into_iter().zip(waiting) {
-            match self.write_alone(one).await {
-                Ok(()) => self.waiting.push(who),
-                Err(error) => {
-                    self.doubt(&error).await;
-                    drop(who.send(Err(error)));
-                }
-            }
-        }
-    }
-
-    async fn write_together(&mut self, gathered: &[Inserts]) -> Result<(), StoreError> {
-        let mut pieces = Inserts::together(gathered).for_sqlite_in_pieces();
-        self.begin().await?;
-        self.unfinished = true;
-        let last = pieces.pop().unwrap_or_default();
-        if !pieces.is_empty() {
-            sqlx::query("savepoint unit").execute(&mut self.connection).await?;
-        }
-        let begun = !pieces.is_empty();
-        for piece in pieces {
-            piece.run_on(&mut self.connection).await?;
-        }
-        last.into_unit(begun).run_on(&mut self.connection).await?;
-        self.unfinished = false;
-        Ok(())
-    }
-
-    async fn write_alone(&mut self, one: Inserts) -> Result<(), StoreError> {
-        self.begin().await?;
-        Ok(self.finish(one).await?)
-    }
-
-    /// After an error that is not about what was written SQLite may have given the whole transaction up: nothing in it is
-    /// taken for durable.
-    async fn doubt(&mut self, error: &StoreError) {
-        if !matches!(error, StoreError::Conflict) {
-            tracing::error!(error = %error, "inserts could not be written; who waits for them is told");
-            self.give_up().await;
-        }
-    }
-
-    async fn roll_back_unfinished(&mut self) -> Result<(), StoreError> {
-        if self.beginning {
-            // Nothing was done in it and nobody waits for it. Fails where it did not begin.
-            let _ = sqlx::query("rollback").execute(&mut self.connection).await;
-            self.beginning = false;
-        }
-        if !self.unfinished {
-            return Ok(());
-        }
-        self.listening = None;
-        let undone = async {
-            sqlx::query("rollback to unit").execute(&mut self.connection).await?;
-            sqlx::query("release unit").execute(&mut self.connection).await
-        };
-        match undone.await {
-            Ok(_) => {}
-            // Whoever began it was cut off before the savepoint was made, or after it was released.
-            Err(sqlx::Error::Database(error)) if error.message().starts_with("no such savepoint") => {}
-            Err(error) => {
-                // SQLite gives the whole transaction up on a full disk or an I/O error: nothing in it is durable.
-                self.unfinished = false;
-                self.give_up().await;
-                return Err(error.into());
-            }
-        }
-        self.unfinished = false;
-        Ok(())
-    }
-
-    /// Commits what is open and tells everyone who waits.
-    async fn commit(&mut self) {
-        if self.roll_back_unfinished().await.is_err() || !self.open {
-            return;
-        }
-        self.open = false;
-        match sqlx::query("commit").execute(&mut self.connection).await {
-            Ok(_) => self.waiting.drain(..).for_each(|one| drop(one.send(Ok(())))),
-            Err(error) => {
-                tracing::error!(error = %error, "a commit failed; its writers are told, nothing of it was kept");
-                self.open = true;
-                self.give_up().await;
-            }
-        }
-    }
-
-    async fn give_up(&mut self) {
-        for one in self.waiting.drain(..) {
-            let _ = one.send(Err(StoreError::Unavailable(None)));
-        }
-        if self.open {
-            self.open = false;
-            // Fails where SQLite has rolled back by itself.
-            let _ = sqlx::query("rollback").execute(&mut self.connection).await;
-        }
-        self.reconnect_if_broken().await;
-    }
-
-    async fn reconnect_if_broken(&mut self) {
-        if self.connection.ping().await.is_err()
-            && let Ok(fresh) = self.options.connect().await
-        {
-            self.connection = fresh;
-        }
-    }
-}
-
-/// Commits for all who are done. Queueing for the writer like everyone else is what gathers them: whoever began to
-/// wait during the last commit comes first.
-async fn commit_when_done(database: Weak<Sqlite>, done: Arc<Notify>) {
-    loop {
-        until_told(&done).await;
-        let Some(sqlite) = database.upgrade() else { return };
-        let mut writer = sqlite.writer.lock().await;
-        let (gathered, waiting) = sqlite.inserts.take();
-        writer.write_gathered(gathered, waiting).await;
-        writer.commit().await;
-        sqlite.committed.notify_one();
     }
 }
 

@@ -36,7 +36,11 @@ impl Noticed<'_> {
 /// To be called once its rows are written. Costs one read where nobody subscribed.
 pub(in super::super) async fn notice(unit: &mut Unit<'_>, touched: &[Touched]) -> Result<()> {
     let subscribes = touched.iter().any(|touched| touched.resource.kind() == "Subscription");
-    if touched.is_empty() || unit.ahead.unheard && !subscribes {
+    if touched.is_empty() {
+        return Ok(());
+    }
+    if unit.ahead.unheard && !subscribes {
+        unit.tx.expect_no_listener();
         return Ok(());
     }
     let listening = unit.tx.listening_subscriptions().await?;
