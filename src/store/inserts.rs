@@ -76,9 +76,9 @@ impl Inserts {
     /// One statement, with an answer.
     pub(super) fn for_postgres(self) -> Query {
         let mut query = Query::new("with ");
-        for (at, table) in self.all.into_iter().enumerate() {
+        for (at, table) in (0..).zip(self.all) {
             query.push(if at == 0 { "" } else { ", " });
-            query.push_name("part", at).push(" as (insert into ").push(table.into).push(" values ");
+            query.push_number("part", at).push(" as (insert into ").push(table.into).push(" values ");
             query.bind_rows(table.rows).push(table.otherwise).push(")");
         }
         // A division by zero refuses all of it.

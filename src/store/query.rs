@@ -93,9 +93,9 @@ impl Query {
         self
     }
 
-    /// A name of ours that ends in a number.
-    pub(super) fn push_name(&mut self, name: &'static str, number: usize) -> &mut Query {
-        self.text.push_str(name);
+    /// Text that ends in a number.
+    pub(super) fn push_number(&mut self, text: &'static str, number: i64) -> &mut Query {
+        self.text.push_str(text);
         self.text.push_str(&number.to_string());
         self
     }
