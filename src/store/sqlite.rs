@@ -1,8 +1,10 @@
 //! SQLite: many readers, one writer connection, and one durable commit for all who wait for it.
 //!
-//! Each unit of work is a savepoint in the writer's open transaction. A unit that is done lets the next one begin and
-//! waits; the committer commits when its turn at the writer comes, for everyone who is done by then. So a lone writer
-//! pays one fsync, and thirty-two pay about one between them. Audit rows of disclosures ride along.
+//! A unit of work that reads and changes takes its turn at the writer, and is a savepoint in its open transaction. Done, it
+//! lets the next one begin and waits. One that does nothing but insert, such as a referral about a person nobody knew, takes
+//! no turn: it is gathered with others, and with the audit rows of disclosures. The committer writes what was gathered and
+//! commits when its turn at the writer comes, for everyone who is done by then. So a lone writer pays one fsync, and
+//! thirty-two pay about one between them.
 
 use std::str::FromStr;
 use std::sync::Arc;
