@@ -44,9 +44,6 @@ pub fn audit_id(at: At) -> String {
     Builder::from_unix_timestamp_millis(millis, &rest).into_uuid().to_string()
 }
 
-/// Rows one insert statement takes at most.
-pub(super) const ROWS_AT_ONCE: usize = 64;
-
 const COLUMNS: &str =
     "audit (id, at, client, organization, actor, interaction, target, person, request_id, outcome, times)";
 
@@ -88,9 +85,6 @@ impl Store {
 impl Tx {
     /// Writes audit rows.
     pub async fn insert_audit(&mut self, rows: &[AuditRow]) -> Result<(), StoreError> {
-        for some in rows.chunks(ROWS_AT_ONCE) {
-            self.put_off(COLUMNS, some.iter().map(AuditRow::values), "").await?;
-        }
-        Ok(())
+        self.put_off(COLUMNS, rows.iter().map(AuditRow::values), "").await
     }
 }

@@ -3,7 +3,7 @@
 use sqlx::migrate::Migrator;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
-use super::{DatabaseSettings, MIGRATIONS, Store};
+use super::{At, Conn, DatabaseSettings, MIGRATIONS, Store, Stored, Tx};
 
 /// A database without a schema, that goes when this goes.
 pub(crate) struct Empty {
@@ -63,4 +63,26 @@ async fn on(url: &str, statement: &str) {
     let mut connection = PgConnection::connect(url).await.unwrap();
     sqlx::raw_sql(AssertSqlSafe(statement.to_owned())).execute(&mut connection).await.unwrap();
     connection.close().await.unwrap();
+}
+
+/// A Patient of nobody's, as it is stored first.
+pub(super) fn patient(id: &str, body: String) -> Stored {
+    Stored {
+        kind: "Patient".to_owned(),
+        id: id.to_owned(),
+        version: 1,
+        updated_at: At(1),
+        deleted: false,
+        sender: String::new(),
+        person: String::new(),
+        referral: String::new(),
+        body,
+    }
+}
+
+/// Runs a statement within a transaction that writes to SQLite, as nothing in the product would.
+pub(super) async fn raw(tx: &mut Tx, text: &'static str) {
+    let Conn::SqliteWrite(unit) = &mut tx.conn else { panic!("a transaction that writes, on SQLite") };
+    unit.take_turn().await.unwrap();
+    sqlx::query(text).execute(unit.connection()).await.unwrap();
 }

@@ -6,7 +6,7 @@ use crate::fhir::search::{INDEX_GENERATION, IndexRow, indexed, rows};
 use super::query::{Bind, Query};
 use super::{StoreError, Stored, Tx};
 
-/// Rows one insert statement takes at most; a larger set goes in several.
+/// Rows one statement takes away at most; a larger set goes in several.
 const ROWS_AT_ONCE: usize = 32;
 
 /// The tables of the index: name, columns, and the columns of a resource's row without its type and id.
@@ -53,10 +53,7 @@ impl Tx {
             }
         }
         for ((insert, _), of_table) in TABLES.into_iter().zip(by_table) {
-            let mut of_table = of_table.into_iter().peekable();
-            while of_table.peek().is_some() {
-                self.put_off(insert, of_table.by_ref().take(ROWS_AT_ONCE), " on conflict do nothing").await?;
-            }
+            self.put_off(insert, of_table, " on conflict do nothing").await?;
         }
         Ok(())
     }
@@ -163,30 +160,17 @@ mod tests {
 
     use super::*;
     use crate::fhir::search::Criterion;
-    use crate::store::{At, Conn, DatabaseSettings, Page, Sight, Store};
-
-    async fn raw(tx: &mut Tx, text: &'static str) {
-        let Conn::SqliteWrite(unit) = &mut tx.conn else { panic!("a transaction that writes, on SQLite") };
-        sqlx::query(text).execute(unit.connection()).await.unwrap();
-    }
+    use crate::store::empty::{Empty, patient, raw};
+    use crate::store::{Page, Sight};
 
     #[tokio::test]
     async fn what_an_earlier_release_stored_and_changed_is_found_anew_and_its_old_rows_are_gone() {
-        let folder = tempfile::tempdir().unwrap();
-        let url = format!("sqlite:{}", folder.path().join("index.db").display());
-        let store = Store::open(&DatabaseSettings { url, connections: 1 }).await.unwrap();
+        let database = Empty::sqlite();
+        let store = database.open().await;
         store.migrate().await.unwrap();
-        let stored = |id: &str| Stored {
-            kind: "Patient".to_owned(),
-            id: id.to_owned(),
-            version: 1,
-            updated_at: At(1),
-            deleted: false,
-            sender: String::new(),
-            person: String::new(),
-            referral: String::new(),
-            body: json!({ "resourceType": "Patient", "id": id, "name": [{ "family": "Müller" }], "active": true })
-                .to_string(),
+        let stored = |id: &str| {
+            let body = json!({ "resourceType": "Patient", "id": id, "name": [{ "family": "Müller" }], "active": true });
+            patient(id, body.to_string())
         };
         let mut tx = store.write().await.unwrap();
         tx.insert_resources(&[stored("a"), stored("b"), stored("c")]).await.unwrap();

@@ -23,12 +23,14 @@ pub(super) struct Inserts {
     pub(super) unheard: bool,
 }
 
-/// Values that are put off at most; both databases take more in one statement.
+/// Values from which on what was put off is written before more is; both databases take far more in one statement.
 const MOST_VALUES: usize = 8000;
 
-/// Values that one of the statements binds in which SQLite is given the rows of many units. Each is prepared once for
-/// every number of rows it was ever written for.
-const VALUES_AT_ONCE: usize = 1024;
+/// Rows that are put off, or disclosures that are written, at once.
+pub(super) const ROWS_AT_ONCE: usize = 64;
+
+/// Values that one of the statements binds in which SQLite is given the rows of many units.
+pub(super) const VALUES_AT_ONCE: usize = 1024;
 
 impl Inserts {
     /// Rows for a table.
@@ -101,7 +103,8 @@ impl Inserts {
         query
     }
 
-    /// Statements that come again and again, whatever the units are that they are of.
+    /// Statements of one table each, whatever the units are that their rows are of: the same texts come again, and are
+    /// kept prepared.
     pub(super) fn for_sqlite_in_pieces(self) -> Vec<Query> {
         let mut pieces = Vec::new();
         for Rows { into, rows, otherwise } in self.all {
@@ -128,19 +131,22 @@ impl Rows {
 }
 
 impl Tx {
-    /// Puts an insert off until the next statement, or the commit, with all others that were: one round trip, and on
+    /// Puts inserts off until the next statement, or the commit, with all others that were: one round trip, and on
     /// PostgreSQL one statement, for whatever a unit of work makes. What is wrong with it is said then.
-    /// An insert that builds on another of the same transaction is not to be put off.
+    /// One that builds on another of the same transaction is not to be put off.
     pub(super) async fn put_off(
         &mut self,
         into: &'static str,
         rows: impl IntoIterator<Item = Vec<Bind>>,
         otherwise: &'static str,
     ) -> Result<(), StoreError> {
-        if self.later.values > MOST_VALUES {
-            self.write_later().await?;
+        let mut rows = rows.into_iter().collect::<Vec<_>>().into_iter().peekable();
+        while rows.peek().is_some() {
+            if self.later.values > MOST_VALUES {
+                self.write_later().await?;
+            }
+            self.later.add(into, rows.by_ref().take(ROWS_AT_ONCE), otherwise);
         }
-        self.later.add(into, rows, otherwise);
         Ok(())
     }
 
@@ -179,26 +185,12 @@ impl Tx {
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 mod tests {
-    use super::super::empty::Empty;
-    use super::super::{At, Sight, Store, StoreError, Stored, SubscriptionRow};
-
-    fn patient(id: &str) -> Stored {
-        Stored {
-            kind: "Patient".to_owned(),
-            id: id.to_owned(),
-            version: 1,
-            updated_at: At(1),
-            deleted: false,
-            sender: String::new(),
-            person: String::new(),
-            referral: String::new(),
-            body: "{}".to_owned(),
-        }
-    }
+    use super::super::empty::{Empty, patient};
+    use super::super::{At, Sight, Store, StoreError, SubscriptionRow};
 
     async fn insert(store: &Store, ids: &[&str]) -> Result<(), StoreError> {
         let mut tx = store.write().await?;
-        let rows: Vec<_> = ids.iter().map(|id| patient(id)).collect();
+        let rows: Vec<_> = ids.iter().map(|id| patient(id, "{}".to_owned())).collect();
         tx.insert_resources(&rows).await?;
         tx.commit().await
     }
@@ -286,7 +278,7 @@ mod tests {
                     if turn {
                         tx.hold("something").await.unwrap();
                     }
-                    tx.insert_resources(&[patient(&id)]).await.unwrap();
+                    tx.insert_resources(&[patient(&id, "{}".to_owned())]).await.unwrap();
                     tx.expect_no_listener();
                     let other = format!("beside-{id}");
                     let other = [other.as_str()];

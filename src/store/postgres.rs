@@ -15,9 +15,9 @@ use tokio::sync::Notify;
 
 use super::credentials::{self, Credentials, Weakly};
 use super::gathered::{Gathered, until_told};
-use super::inserts::Inserts;
+use super::inserts::{Inserts, ROWS_AT_ONCE};
 use super::refusals::Refusals;
-use super::{DatabaseSettings, StoreError, audit};
+use super::{DatabaseSettings, StoreError};
 
 /// The first release that is tried with this service.
 const OLDEST_VERSION: i32 = 15;
@@ -173,7 +173,7 @@ async fn write_disclosures(database: Weak<Postgres>, come: Arc<Notify>) {
         let Some(postgres) = database.upgrade() else { return };
         let (rows, waiting) = postgres.disclosures.take();
         let mut waiting = waiting.into_iter();
-        for some in rows.chunks(audit::ROWS_AT_ONCE) {
+        for some in rows.chunks(ROWS_AT_ONCE) {
             let written = postgres.write(Inserts::together(some)).await;
             if let Err(error) = &written {
                 tracing::error!(error = %error, "audit rows could not be written; what they allow is not disclosed");

@@ -6,6 +6,7 @@ use sqlx::postgres::{PgArguments, PgConnection};
 use sqlx::sqlite::{SqliteArguments, SqliteConnection};
 use sqlx::{AssertSqlSafe, SqlSafeStr};
 
+use super::inserts::VALUES_AT_ONCE;
 use super::sql::{Connection, Row, Values};
 use super::{StoreError, Tx};
 
@@ -146,7 +147,7 @@ impl Query {
 
     /// A prepared statement is kept for the next time, unless it is so long that there will hardly be one.
     fn is_worth_keeping(&self) -> bool {
-        self.binds.len() < 1100
+        self.binds.len() <= VALUES_AT_ONCE
     }
 
     /// As the end of a unit of SQLite's: between its savepoint, unless that was `begun`, and its release.

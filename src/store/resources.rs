@@ -5,9 +5,6 @@ use crate::fhir::search::indexed;
 use super::query::Query;
 use super::{At, Sight, StoreError, Tx};
 
-/// Rows one insert statement takes at most; a larger set goes in several.
-const ROWS_AT_ONCE: usize = 32;
-
 /// Whose a resource is: what the row filter looks at.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Belongs {
@@ -111,28 +108,25 @@ impl Tx {
 
     /// Stores new resources. Put off: [`StoreError::Conflict`] comes with the commit when one exists already.
     pub async fn insert_resources(&mut self, new: &[Stored]) -> Result<(), StoreError> {
-        for some in new.chunks(ROWS_AT_ONCE) {
-            let organizations = self.organizations(some).await?;
-            let rows = some.iter().zip(organizations).map(|(r, organization)| {
-                vec![
-                    organization.into(),
-                    r.kind.as_str().into(),
-                    r.id.as_str().into(),
-                    r.version.into(),
-                    r.updated_at.into(),
-                    r.deleted.into(),
-                    r.sender.as_str().into(),
-                    r.person.as_str().into(),
-                    r.referral.as_str().into(),
-                    r.body.as_str().into(),
-                    indexed(r.version).into(),
-                ]
-            });
-            let insert = "resource (organization, kind, id, version, updated_at, deleted, sender, person, \
+        let organizations = self.organizations(new).await?;
+        let rows = new.iter().zip(organizations).map(|(r, organization)| {
+            vec![
+                organization.into(),
+                r.kind.as_str().into(),
+                r.id.as_str().into(),
+                r.version.into(),
+                r.updated_at.into(),
+                r.deleted.into(),
+                r.sender.as_str().into(),
+                r.person.as_str().into(),
+                r.referral.as_str().into(),
+                r.body.as_str().into(),
+                indexed(r.version).into(),
+            ]
+        });
+        let insert = "resource (organization, kind, id, version, updated_at, deleted, sender, person, \
                           referral, body, indexed)";
-            self.put_off(insert, rows, "").await?;
-        }
-        Ok(())
+        self.put_off(insert, rows, "").await
     }
 
     /// Whose referral each came of, else who sent it: what resources are partitioned by.

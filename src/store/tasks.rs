@@ -61,32 +61,29 @@ const COLUMNS: &str = "t.id, t.version, t.status, t.code, t.role, t.locality, t.
 impl Tx {
     /// Adds Tasks to the queue. Put off until the next statement, or the commit.
     pub async fn insert_tasks(&mut self, tasks: &[TaskRow]) -> Result<(), StoreError> {
-        for some in tasks.chunks(500) {
-            let rows = some.iter().map(|t| {
-                vec![
-                    t.id.as_str().into(),
-                    t.version.into(),
-                    t.status.as_str().into(),
-                    t.code.as_str().into(),
-                    t.role.as_str().into(),
-                    t.locality.as_str().into(),
-                    t.practice.as_str().into(),
-                    t.owner.as_str().into(),
-                    t.priority.into(),
-                    t.ready.into(),
-                    t.due.into(),
-                    t.referral.as_str().into(),
-                    t.person.as_str().into(),
-                    t.created_at.into(),
-                    t.open.into(),
-                    t.held_at.into(),
-                ]
-            });
-            let insert = "task (id, version, status, code, role, locality, practice, owner, priority, ready, \
+        let rows = tasks.iter().map(|t| {
+            vec![
+                t.id.as_str().into(),
+                t.version.into(),
+                t.status.as_str().into(),
+                t.code.as_str().into(),
+                t.role.as_str().into(),
+                t.locality.as_str().into(),
+                t.practice.as_str().into(),
+                t.owner.as_str().into(),
+                t.priority.into(),
+                t.ready.into(),
+                t.due.into(),
+                t.referral.as_str().into(),
+                t.person.as_str().into(),
+                t.created_at.into(),
+                t.open.into(),
+                t.held_at.into(),
+            ]
+        });
+        let insert = "task (id, version, status, code, role, locality, practice, owner, priority, ready, \
                           due, referral, person, created_at, open, held_at)";
-            self.put_off(insert, rows, "").await?;
-        }
-        Ok(())
+        self.put_off(insert, rows, "").await
     }
 
     /// A Task of the queue.

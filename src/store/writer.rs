@@ -61,13 +61,17 @@ impl Writer {
 
     /// Writes the end of a unit.
     pub(super) async fn finish(&mut self, later: Inserts) -> Result<(), StoreError> {
-        self.expect(&later).await?;
-        let begun = std::mem::replace(&mut self.unfinished, true);
-        let written = later.for_sqlite().into_unit(begun).run_on(&mut self.connection).await;
-        let written = written.map_err(StoreError::from);
-        self.unfinished = written.is_err();
+        let written = self.write_and_release(later).await;
         self.doubtful |= written.as_ref().is_err_and(|error| !matches!(error, StoreError::Conflict));
         written
+    }
+
+    async fn write_and_release(&mut self, later: Inserts) -> Result<(), StoreError> {
+        self.expect(&later).await?;
+        let begun = std::mem::replace(&mut self.unfinished, true);
+        later.for_sqlite().into_unit(begun).run_on(&mut self.connection).await?;
+        self.unfinished = false;
+        Ok(())
     }
 
     /// Writes what was gathered into the open transaction: all at once, or one by one where one is refused, so that it
@@ -225,45 +229,25 @@ pub(super) async fn commit_when_done(database: Weak<Sqlite>, done: Arc<Notify>) 
 mod tests {
     use std::time::Duration;
 
-    use crate::store::{At, Conn, DatabaseSettings, Sight, Store, StoreError, Stored, Tx};
-
-    fn patient(id: &str, size: usize) -> Stored {
-        Stored {
-            kind: "Patient".to_owned(),
-            id: id.to_owned(),
-            version: 1,
-            updated_at: At(1),
-            deleted: false,
-            sender: String::new(),
-            person: String::new(),
-            referral: String::new(),
-            body: "x".repeat(size),
-        }
-    }
-
-    async fn raw(tx: &mut Tx, text: &'static str) {
-        let Conn::SqliteWrite(unit) = &mut tx.conn else { panic!("a transaction that writes, on SQLite") };
-        unit.take_turn().await.unwrap();
-        sqlx::query(text).execute(unit.connection()).await.unwrap();
-    }
+    use crate::store::empty::{Empty, patient, raw};
+    use crate::store::{Sight, StoreError};
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn what_was_in_a_transaction_that_sqlite_gave_up_is_refused_and_what_comes_after_is_kept() {
-        let folder = tempfile::tempdir().unwrap();
-        let url = format!("sqlite:{}", folder.path().join("full.db").display());
-        let store = Store::open(&DatabaseSettings { url, connections: 1 }).await.unwrap();
+        let database = Empty::sqlite();
+        let store = database.open().await;
         store.migrate().await.unwrap();
 
         // One has its turn, the next waits for it, and others are gathered: one transaction holds them all.
         let mut first = store.write().await.unwrap();
         raw(&mut first, "pragma max_page_count = 1000").await;
-        first.insert_resources(&[patient("first", 10)]).await.unwrap();
+        first.insert_resources(&[patient("first", "{}".to_owned())]).await.unwrap();
         let too_much = {
             let store = store.clone();
             tokio::spawn(async move {
                 let mut tx = store.write().await.unwrap();
                 tx.hold("its turn").await.unwrap();
-                tx.insert_resources(&[patient("too-much", 8_000_000)]).await.unwrap();
+                tx.insert_resources(&[patient("too-much", "x".repeat(8_000_000))]).await.unwrap();
                 let ended = tx.resource("Patient", "first", &Sight::Everything).await.map(drop);
                 drop(tx);
                 ended
@@ -275,7 +259,7 @@ mod tests {
         assert!(matches!(first.await.unwrap(), Err(StoreError::Unavailable(_))), "it was rolled back with the other");
 
         let mut after = store.write().await.unwrap();
-        after.insert_resources(&[patient("after", 10)]).await.unwrap();
+        after.insert_resources(&[patient("after", "{}".to_owned())]).await.unwrap();
         after.commit().await.unwrap();
         let mut tx = store.read().await.unwrap();
         for (id, kept) in [("first", false), ("too-much", false), ("after", true)] {
