@@ -43,6 +43,11 @@ pub(super) struct Touched {
 }
 
 impl Touched {
+    /// Type and id of the resource that it changes; `None` for a new one.
+    fn changes(&self) -> Option<(&str, &str)> {
+        self.before.as_ref().map(|before| (&*before.kind, &*before.id))
+    }
+
     /// Whether it comes to what was there before: that makes no new version. A Task's place in the queue carries its
     /// version, and whoever changes it has looked whether anything changes.
     fn is_as_before(&self) -> bool {
@@ -274,6 +279,9 @@ impl<'a> Unit<'a> {
         let mut fresh = Vec::new();
         let mut rows = Vec::new();
         let mut touched = std::mem::take(&mut self.touched);
+        // What is new, then what changes in the order of its names: two units that change the same resources, each in an
+        // order of its own, would wait for each other on PostgreSQL until it gives one of them up, a second later.
+        touched.sort_by(|a, b| a.changes().cmp(&b.changes()));
         for t in &touched {
             if let Some(before) = t.before.as_ref().filter(|_| t.is_as_before()) {
                 written.push(as_found(before.clone()));

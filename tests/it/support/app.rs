@@ -247,6 +247,16 @@ impl TestApp {
         self.database.rows(query).await
     }
 
+    /// How often PostgreSQL gave up a transaction because two waited for each other, each time after a second.
+    pub(crate) async fn deadlocks(&self) -> i64 {
+        match self.config.database.url.0.starts_with("postgres") {
+            true => {
+                self.count("pg_stat_database, generate_series(1, deadlocks) where datname = current_database()").await
+            }
+            false => 0,
+        }
+    }
+
     /// How many rows: `app.count("resource where kind = 'Task'")`.
     pub(crate) async fn count(&self, from: &str) -> i64 {
         self.rows(&format!("select count(*) from {from}")).await[0][0].as_i64().unwrap()
