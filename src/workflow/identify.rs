@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::fhir::nhs_number::NhsNumber;
 use crate::fhir::systems::{NHS_NUMBER, ODS};
 use crate::fhir::{Issue, IssueCode, Resource, path};
-use crate::store::{Belongs, PersonRow};
+use crate::store::{Belongs, PersonRow, StoreError};
 
 use super::transaction::Sent;
 use super::unit::flag;
@@ -48,7 +48,7 @@ impl Identified {
     }
 }
 
-/// The person a `subject` (or `patient`) element means. `expression` is where the element stands.
+/// The person a `subject` (or `patient`) element means, held. `expression` is where the element stands.
 pub(super) async fn subject(
     unit: &mut Unit<'_>,
     sent: &Sent,
@@ -71,6 +71,9 @@ pub(super) async fn subject(
         && let Some(seen) = unit.see("Patient", id).await?
         && let Some(person) = unit.tx.person(&seen.belongs.person).await?
     {
+        let person = held(unit, person).await?;
+        // Whoever held the person before may have deleted it.
+        let seen = unit.see("Patient", id).await?.ok_or(StoreError::Conflict)?;
         let flagged = |code| seen.resource.has_flag(code);
         return Ok(Identified {
             // Until someone settled it.
@@ -91,7 +94,7 @@ pub(super) async fn subject(
         if let [only] = people.as_slice()
             && let Some(person) = unit.tx.person(only).await?
         {
-            return Ok(Identified::known(person));
+            return Ok(Identified::known(held(unit, person).await?));
         }
     }
     Err(not_at_hand(expression, "is not at hand"))
@@ -191,6 +194,10 @@ async fn identify(unit: &mut Unit<'_>, facts: Facts) -> Result<Identified> {
         Some(number) => unit.person_by_nhs_number(number.as_str()).await?,
         None => None,
     };
+    let known = match known {
+        Some(person) => Some(held(unit, person).await?),
+        None => None,
+    };
     let unsure = facts.unsure;
     match known {
         Some(person) if disagree(&person.birth_date, &facts.birth_date) => {
@@ -207,6 +214,19 @@ async fn identify(unit: &mut Unit<'_>, facts: Facts) -> Result<Identified> {
             Ok(Identified { unsure, ..Identified::known(make(unit, &facts, number).await?) })
         }
     }
+}
+
+/// A person who was found, as nobody else changes them from now on: what is learnt of someone is added to what others
+/// learnt before.
+async fn held(unit: &mut Unit<'_>, found: PersonRow) -> Result<PersonRow> {
+    // Nobody else can know of a person that this unit makes.
+    if unit.makes("Patient", &found.id) {
+        return Ok(found);
+    }
+    unit.hold_person(&found.id).await?;
+    let person = unit.tx.person(&found.id).await?.filter(|person| person.nhs_number == found.nhs_number);
+    // By another number it is decided anew whom the facts mean.
+    Ok(person.ok_or(StoreError::Conflict)?)
 }
 
 /// Dates differ where both say something: `1980` and `1980-05-01` may be the same day.

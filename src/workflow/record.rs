@@ -266,13 +266,13 @@ fn flag_times(unit: &Unit<'_>, resource: &mut Resource, referral: Option<&Referr
 /// The first record puts the recorder's Task of this referral in progress.
 async fn begin_work(unit: &mut Unit<'_>, referral: &ReferralRow) -> Result<()> {
     let Some(staff) = &unit.actor.staff else { return Ok(()) };
+    unit.hold_person(&referral.person).await?;
     let open = unit.tx.tasks_of_referral(&referral.id).await?;
     for row in open.into_iter().filter(|t| t.status == "accepted" && t.owner == staff.reference) {
         if let Some(seen) = unit.get("Task", &row.id).await? {
             tasks::apply(unit, row, seen.resource, Event::Start).await?;
         }
     }
-    unit.hold_person(&referral.person).await?;
     if unit.tx.referral(&referral.id).await?.is_some_and(|now| now.state == "received") {
         unit.tx.update_referral(&referral.id, "contacting", "", unit.now.into()).await?;
     }

@@ -55,7 +55,6 @@ pub(super) async fn refer(
         }
     }
     let found = subject_of(unit, sent, &request, expression).await?;
-    hold(unit, &found).await?;
     let person = found.person.id.clone();
     if !is_referral(unit, sent, &request).await? {
         let belongs = Belongs { sender, person: person.clone(), referral: String::new() };
@@ -114,7 +113,6 @@ pub(super) async fn becomes_referral(unit: &mut Unit<'_>, sent: &Sent, request: 
         return unit.change(request).await;
     }
     let found = subject_of(unit, sent, &request, "ServiceRequest").await?;
-    hold(unit, &found).await?;
     let (request, belongs) = accept(unit, sent, request, &found, digest.to_owned(), String::new()).await?;
     unit.hand_over(request, belongs).await
 }
@@ -141,7 +139,7 @@ pub(super) fn business_identifiers(request: &Resource) -> Vec<(String, String)> 
         .collect()
 }
 
-/// Whom a ServiceRequest is about.
+/// Whom a ServiceRequest is about, held.
 pub(super) async fn subject_of(
     unit: &mut Unit<'_>,
     sent: &Sent,
@@ -153,14 +151,6 @@ pub(super) async fn subject_of(
         Some(subject) => identify::subject(unit, sent, request, &subject.clone(), &at).await,
         None => Err(Error::rule(IssueCode::Required, at, "A ServiceRequest says who it is for. Send the subject.")),
     }
-}
-
-/// Nobody else can know of a person that this unit makes.
-async fn hold(unit: &mut Unit<'_>, found: &Identified) -> Result<()> {
-    if unit.makes("Patient", &found.person.id) {
-        return Ok(());
-    }
-    unit.hold_person(&found.person.id).await
 }
 
 /// Whether it is a referral to us; the rest is kept as context, without a Task. What its references mean is looked up

@@ -252,6 +252,7 @@ pub(super) async fn change_task(unit: &mut Unit<'_>, wanted: Resource) -> Result
         ));
     }
     let (mut row, mut task) = seen(unit, &id).await?;
+    unit.hold_person(&row.person).await?;
     unchanged_elsewhere(&task, &wanted)?;
     let (status, owner) = (wanted.text("status").unwrap_or_default(), wanted.text("owner.reference"));
     let event = state_of(&row)?.change_to(status, owner).map_err(not_allowed)?;

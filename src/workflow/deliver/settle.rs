@@ -37,6 +37,9 @@ pub async fn settle(
     attempted: &Attempted<'_>,
 ) -> Result<bool> {
     let mut unit = Unit::begin(store, house, actor, now, &leased.id).await?;
+    if asks_a_person(after(leased, attempted, now)?.state) {
+        unit.hold_person(&leased.person).await?;
+    }
     let Some(after) = conclude(&mut unit, leased, attempted).await? else { return Ok(false) };
     if let Verdict::Delivered { receipts } = attempted.verdict {
         for receipt in receipts {
@@ -54,7 +57,7 @@ pub async fn settle(
         }
     }
     message::attempted(&mut unit, leased, attempted.verdict).await?;
-    if matches!(after, DeliveryState::NeedsPerson | DeliveryState::Refused) {
+    if asks_a_person(after) {
         ask_about_failure(&mut unit, leased).await?;
     }
     unit.audit(&format!("delivery {}", after.code()), &format!("Organization/{}", leased.practice), &leased.person);
@@ -71,9 +74,7 @@ pub(in super::super) async fn conclude(
     attempted: &Attempted<'_>,
 ) -> Result<Option<DeliveryState>> {
     tell_destination(unit, leased, attempted).await?;
-    let after = delivery_of(leased)?
-        .attempted(attempted.verdict, attempted.took, unit.now, attempted.pace, attempted.random)
-        .map_err(|e| corrupt(leased, &e.to_string()))?;
+    let after = after(leased, attempted, unit.now)?;
     let (name, why) = attempted.verdict.in_log();
     let answer = match attempted.verdict {
         Verdict::Refused { outcome, .. } => outcome.clone().unwrap_or_default(),
@@ -95,6 +96,17 @@ pub(in super::super) async fn conclude(
         })
         .await?;
     Ok(Some(after.state))
+}
+
+/// Where the attempt leaves the delivery.
+fn after(leased: &Leased, attempted: &Attempted<'_>, now: DateTime<Utc>) -> Result<Delivery> {
+    delivery_of(leased)?
+        .attempted(attempted.verdict, attempted.took, now, attempted.pace, attempted.random)
+        .map_err(|e| corrupt(leased, &e.to_string()))
+}
+
+fn asks_a_person(state: DeliveryState) -> bool {
+    matches!(state, DeliveryState::NeedsPerson | DeliveryState::Refused)
 }
 
 /// The destination learns how the attempt went. It is held only where that changes something: most of the time it works,
@@ -166,6 +178,8 @@ pub async fn hold(store: &Store, house: &House, now: DateTime<Utc>, leased: &Lea
     let after = delivery_of(leased)?.route_lost().map_err(|e| corrupt(leased, &e.to_string()))?;
     let actor = Actor::service(&house.organization());
     let mut unit = Unit::begin(store, house, &actor, now, &leased.id).await?;
+    unit.hold_person(&leased.person).await?;
+    unit.hold_practice(&leased.practice).await?;
     if unit.tx.settle_delivery(&row_after(leased, &after, why, now)).await?
         && let Some(person) = unit.tx.person(&leased.person).await?
     {
