@@ -141,7 +141,7 @@ pub(super) async fn stays_with_person(unit: &mut Unit<'_>, resource: &Resource, 
 }
 
 /// The elements that say whom a resource is about.
-const ABOUT: [&str; 5] = ["subject", "patient", "for", "beneficiary", "individual"];
+pub(super) const ABOUT: [&str; 5] = ["subject", "patient", "for", "beneficiary", "individual"];
 
 fn names_someone(resource: &Resource) -> bool {
     ABOUT.iter().any(|element| resource.value().get(*element).is_some())

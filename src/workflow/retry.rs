@@ -1,22 +1,25 @@
 //! An act that lost a race is done again.
 
 use std::future::Future;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{Error, Result};
 
 /// How often an act is tried in all.
 const TRIES: u32 = 5;
 
+/// How long after its beginning an act is tried again: a caller waits for the answer.
+const LONGEST: Duration = Duration::from_secs(8);
+
 /// Does an act, and does it again from its beginning, in a new transaction, when someone else was faster: then it finds
 /// what they wrote. Waits a random time between the tries, so that those who met do not meet again.
 ///
 /// For every door through which someone acts. The act must change nothing but the database.
 pub async fn retrying<T, F: Future<Output = Result<T>>>(mut act: impl FnMut() -> F) -> Result<T> {
-    let mut tries = 1;
+    let (mut tries, begun) = (1, Instant::now());
     loop {
         match act().await {
-            Err(Error::Store(why)) if why.is_race() && tries < TRIES => {
+            Err(Error::Store(why)) if why.is_race() && tries < TRIES && begun.elapsed() < LONGEST => {
                 let most = f64::from(10 * (1 << tries));
                 tracing::debug!(error = %why, tries, "someone else was faster; doing it again");
                 tokio::time::sleep(Duration::from_secs_f64(rand::random::<f64>() * most / 1000.0)).await;

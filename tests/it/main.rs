@@ -40,6 +40,7 @@ mod log;
 mod looking_after;
 mod lossless;
 mod matrix;
+mod meeting;
 mod mesh;
 mod mesh_tls;
 mod metadata;

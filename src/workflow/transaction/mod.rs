@@ -3,6 +3,7 @@
 mod beside;
 mod carry_out;
 mod distinct;
+mod several;
 mod step;
 
 use std::collections::HashMap;
@@ -86,6 +87,7 @@ impl Work {
         let (entries, bundle) = (submission.entries.as_slice(), submission.bundle);
         if bundle {
             once(entries)?;
+            several::hold(unit, entries).await?;
         }
         let criteria = criteria(unit, entries).await?;
         hold(unit, entries, &criteria).await?;
