@@ -150,7 +150,7 @@ impl Tx {
 
     /// Keeps others from the order of what goes to a practice about a person, so that nothing is left behind one that is
     /// settled at the same moment.
-    async fn hold_line(&mut self, practice: &str, person: &str) -> Result<(), StoreError> {
+    pub async fn hold_line(&mut self, practice: &str, person: &str) -> Result<(), StoreError> {
         self.hold(&format!("line {practice} {person}")).await
     }
 
@@ -303,6 +303,18 @@ impl Tx {
             why
         )?;
         Ok(found.into_iter().map(|(practice,)| practice).collect())
+    }
+
+    /// The people who have by now what a delivery about them waits for: a practice, or an NHS number.
+    pub async fn people_waited_for(&mut self) -> Result<Vec<String>, StoreError> {
+        let found: Vec<(String,)> = sql!(
+            self,
+            fetch_all,
+            "select distinct d.person from delivery d join person p on p.id = d.person \
+             where d.settled_at is null and d.state = 'no-route' \
+             and (d.why = 'no-practice' and p.practice <> '' or d.why = 'no-identity' and p.nhs_number is not null)"
+        )?;
+        Ok(found.into_iter().map(|(person,)| person).collect())
     }
 
     /// Lets a delivery wait for something else, at the end of the order for the practice now known.

@@ -154,7 +154,9 @@ async fn one(
     }
     let dispatch = match workflow::prepare(store, house, at, leased.clone()).await {
         Ok(Prepared::Ready(dispatch)) => *dispatch,
-        Ok(Prepared::Held { leased, why }) => return workflow::hold(store, house, at, &leased, why).await,
+        Ok(Prepared::Held { leased, why }) => {
+            return retrying(|| workflow::hold(store, house, at, &leased, why)).await;
+        }
         Err(workflow::Error::Store(why)) if why.may_pass() => return Err(why.into()),
         Err(why) => {
             // It would fail the same way for ever, with everything for this person waiting behind it.
@@ -165,7 +167,7 @@ async fn one(
     };
     let leased = dispatch.leased.clone();
     if dispatch.outgoing.is_empty() {
-        return workflow::nothing_to_send(store, worker.clock.now(), &leased).await;
+        return retrying(|| workflow::nothing_to_send(store, worker.clock.now(), &leased)).await;
     }
     let (verdict, sent) = match dispatch.route.clone() {
         Route::FhirRest { address } => {

@@ -21,17 +21,27 @@ pub(super) async fn tidy(worker: Arc<Worker>, stop: CancellationToken) {
             () = tokio::time::sleep(EVERY) => {}
             () = stop.cancelled() => return,
         }
-        if let Err(error) = look(&worker, round.is_multiple_of(LINES)).await {
-            tracing::warn!(error = %error, "looking after what waits failed; trying again in ten seconds");
-        }
+        look(&worker, round.is_multiple_of(LINES)).await;
     }
 }
 
-async fn look(worker: &Worker, lines: bool) -> workflow::Result<()> {
-    worker.store.write_counted_refusals(Some(worker.clock.now().into())).await?;
-    worker.house.learn_organization(&worker.store).await?;
-    workflow::look_for_routes(&worker.store, &worker.house, worker.clock.now()).await?;
-    workflow::subscription::watch(&worker.store, &worker.house, worker.clock.now()).await?;
+/// Each by itself: one that fails keeps no other waiting.
+async fn look(worker: &Worker, lines: bool) {
+    let (store, house, now) = (&worker.store, &worker.house, worker.clock.now());
+    said("counted refusals", store.write_counted_refusals(Some(now.into())).await.map_err(Into::into));
+    said("the directory", house.learn_organization(store).await);
+    said("what deliveries wait for", workflow::look_for_routes(store, house, now).await);
+    said("subscriptions", workflow::subscription::watch(store, house, now).await);
+    said("what has expired", forget(worker, lines).await);
+}
+
+fn said(of: &str, looked: workflow::Result<()>) {
+    if let Err(error) = looked {
+        tracing::warn!(of, error = %error, "looking after what waits failed; trying again in ten seconds");
+    }
+}
+
+async fn forget(worker: &Worker, lines: bool) -> workflow::Result<()> {
     let mut tx = worker.store.write().await?;
     tx.forget_expired_credentials(worker.clock.now().into()).await?;
     tx.forget_exports("", worker.clock.now().into()).await?;

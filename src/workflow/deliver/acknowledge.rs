@@ -36,6 +36,10 @@ pub async fn acknowledge(
     let Some(message) = unit.tx.mesh_message_named(name).await? else { return Ok(Heeded::Unknown) };
     let Some(delivery) = unit.tx.delivery(&message.delivery).await? else { return Ok(Heeded::Unknown) };
     unit.hold_person(&delivery.person).await?;
+    unit.tx.hold_line(&delivery.practice, &delivery.person).await?;
+    // As they are now that nobody else changes them.
+    let Some(message) = unit.tx.mesh_message_named(name).await? else { return Ok(Heeded::Unknown) };
+    let Some(delivery) = unit.tx.delivery(&message.delivery).await? else { return Ok(Heeded::Unknown) };
     let is_last = unit.tx.mesh_message(&delivery.id).await?.is_some_and(|last| last.number == message.number);
     unit.tx.update_mesh_message(&noted(message.clone(), said, now)).await?;
     let failed = matches!(said, Acknowledgement::Failed { .. });

@@ -169,7 +169,8 @@ pub(in crate::workflow) async fn identity_is_settled(unit: &mut Unit<'_>, person
     Ok(())
 }
 
-/// Looks again for ways to practices that deliveries wait for: an Endpoint may have come by any door.
+/// Looks again for ways to practices that deliveries wait for, and for what they wait to know of people: either may have
+/// come by any door.
 pub async fn look_for_routes(store: &Store, house: &House, now: DateTime<Utc>) -> Result<()> {
     let mut tx = store.read().await?;
     let mut found = Vec::new();
@@ -178,11 +179,20 @@ pub async fn look_for_routes(store: &Store, house: &House, now: DateTime<Utc>) -
             found.push(practice);
         }
     }
+    let people = tx.people_waited_for().await?;
     drop(tx);
     let actor = Actor::service(&house.organization());
     for practice in found {
         let mut unit = Unit::begin(store, house, &actor, now, "routes").await?;
         route_is_known(&mut unit, &practice).await?;
+        unit.commit().await?;
+    }
+    for person in people {
+        let mut unit = Unit::begin(store, house, &actor, now, "routes").await?;
+        unit.hold_person(&person).await?;
+        if let Some(person) = unit.tx.person(&person).await? {
+            identity_is_settled(&mut unit, &person).await?;
+        }
         unit.commit().await?;
     }
     Ok(())
