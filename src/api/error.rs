@@ -118,6 +118,15 @@ fn store(error: &StoreError) -> (StatusCode, Vec<Issue>) {
         StoreError::Unavailable(_) | StoreError::Aborted => {
             (StatusCode::SERVICE_UNAVAILABLE, vec![Issue::general(IssueCode::Transient, again)])
         }
+        StoreError::Unknown(_) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            vec![Issue::general(
+                IssueCode::Transient,
+                "The connection to the database ended while this was made durable, so it may have been kept. Look whether \
+                 it was done before you send it again; a referral with the same identifier, and anything with the same \
+                 Idempotency-Key, may be sent again safely.",
+            )],
+        ),
         StoreError::NotText => (
             StatusCode::BAD_REQUEST,
             vec![Issue::general(

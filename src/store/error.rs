@@ -9,6 +9,9 @@ pub enum StoreError {
     /// The database cannot take the request now; the same request may succeed later.
     #[error("the database is busy or away")]
     Unavailable(#[source] Option<sqlx::Error>),
+    /// The connection ended while what was done was made durable: it may have been kept.
+    #[error("whether it was kept is not known")]
+    Unknown(#[source] Option<sqlx::Error>),
     /// An earlier statement of the transaction failed, so nothing of it was kept.
     #[error("the transaction was given up after a failed statement")]
     Aborted,
@@ -58,6 +61,17 @@ impl StoreError {
     }
 }
 
+impl StoreError {
+    /// Of a commit, and of a statement that is a transaction by itself: once it was sent, a connection that ends leaves
+    /// open what became of it.
+    pub(super) fn of_commit(error: sqlx::Error) -> StoreError {
+        match error {
+            sqlx::Error::Io(_) | sqlx::Error::WorkerCrashed => StoreError::Unknown(Some(error)),
+            other => other.into(),
+        }
+    }
+}
+
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> StoreError {
         match &error {
@@ -77,15 +91,35 @@ impl From<sqlx::Error> for StoreError {
 }
 
 /// Codes after which the same transaction may succeed. SQLite: busy, locked, read-only, I/O, full, cannot open (and
-/// their extended forms). PostgreSQL: serialization failure, deadlock, lock timeout, out of resources, shutdown.
+/// their extended forms). PostgreSQL: serialization failure, deadlock, lock timeout, read-only (it has just become
+/// a standby), a transaction that stood still too long, out of resources, I/O, shutdown.
 fn is_transient(code: &str) -> bool {
     match code.parse::<u32>() {
         Ok(sqlite) if code.len() < 5 => matches!(sqlite & 0xff, 5 | 6 | 8 | 10 | 13 | 14),
         _ => {
-            matches!(code, "40001" | "40P01" | "55P03" | "57014")
+            matches!(code, "40001" | "40P01" | "55P03" | "57014" | "25006" | "25P03" | "25P04")
                 || code.starts_with("53")
+                || code.starts_with("58")
                 || code.starts_with("57P")
                 || code.starts_with("08")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_pass_is_told_from_what_stays() {
+        for code in [
+            "5", "8", "10", "13", "266", "40001", "40P01", "55P03", "25006", "25P03", "53100", "57P01", "58030",
+            "08006",
+        ] {
+            assert!(is_transient(code), "{code}");
+        }
+        for code in ["1", "11", "19", "787", "23505", "22021", "42P01", "25P02", "XX001", ""] {
+            assert!(!is_transient(code), "{code}");
         }
     }
 }

@@ -25,10 +25,19 @@ impl<Q, A> Gathered<Q, A> {
 
     /// The answer, of a moment after this was called.
     pub(super) async fn ask(&self, question: Q) -> Result<A, StoreError> {
+        self.ask_or(question, StoreError::Unavailable).await
+    }
+
+    /// The same, where `unanswered` is what it comes to when whoever answers is no more.
+    pub(super) async fn ask_or(
+        &self,
+        question: Q,
+        unanswered: fn(Option<sqlx::Error>) -> StoreError,
+    ) -> Result<A, StoreError> {
         let (sender, answer) = oneshot::channel();
         self.questions.lock().unwrap_or_else(PoisonError::into_inner).push((question, sender));
         self.come.notify_one();
-        answer.await.unwrap_or(Err(StoreError::Unavailable(None)))
+        answer.await.unwrap_or(Err(unanswered(None)))
     }
 
     /// The same without waiting for an answer: what comes of it is in the log.

@@ -11,7 +11,7 @@ use sqlx::migrate::{Migration, Migrator};
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgPool, SqlSafeStr, Transaction};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use super::credentials::{self, Credentials, Weakly};
 use super::gathered::{Gathered, until_told};
@@ -32,6 +32,8 @@ const IDLE: Duration = Duration::from_millis(500);
 /// An open PostgreSQL database.
 pub struct Postgres {
     pub(super) pool: PgPool,
+    /// Turns of transactions that write. Those that wait for each other leave connections to those that read.
+    writers: Arc<Semaphore>,
     /// Audit rows of disclosures.
     pub(super) disclosures: Gathered<Inserts, ()>,
     pub(super) refusals: Refusals,
@@ -45,6 +47,7 @@ impl Postgres {
         let (disclosed, asked) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let postgres = Arc::new(Postgres {
             pool: pool(settings)?,
+            writers: Arc::new(Semaphore::new(writers(settings.connections))),
             disclosures: Gathered::told(Arc::clone(&disclosed)),
             refusals: Refusals::default(),
             credentials: Gathered::told(Arc::clone(&asked)),
@@ -86,6 +89,12 @@ impl Postgres {
     }
 }
 
+/// How many connections may be in transactions that write: all but a third of them.
+fn writers(connections: u32) -> usize {
+    let connections = usize::try_from(connections).unwrap_or(usize::MAX);
+    (connections - connections / 3).max(1)
+}
+
 fn pool(settings: &DatabaseSettings) -> Result<PgPool, StoreError> {
     let options = PgConnectOptions::from_str(&settings.url)?
         .application_name("livewell")
@@ -120,16 +129,23 @@ fn pool(settings: &DatabaseSettings) -> Result<PgPool, StoreError> {
 pub(crate) struct Unit {
     postgres: Arc<Postgres>,
     begun: Option<Transaction<'static, sqlx::Postgres>>,
+    /// Until it has ended, after `begun`.
+    turn: Option<OwnedSemaphorePermit>,
 }
 
 impl Unit {
     pub(super) fn on(postgres: &Arc<Postgres>) -> Unit {
-        Unit { postgres: Arc::clone(postgres), begun: None }
+        Unit { postgres: Arc::clone(postgres), begun: None, turn: None }
     }
 
     /// Begins it, unless it has begun.
     pub(super) async fn begin(&mut self) -> Result<(), StoreError> {
         if self.begun.is_none() {
+            let turn = tokio::time::timeout(TURN, Arc::clone(&self.postgres.writers).acquire_owned()).await;
+            self.turn = turn.ok().and_then(Result::ok);
+            if self.turn.is_none() {
+                return Err(StoreError::Unavailable(None));
+            }
             self.begun = Some(self.postgres.begin("begin").await?);
         }
         Ok(())
@@ -154,13 +170,13 @@ impl Unit {
                 if !later.is_empty() {
                     later.for_postgres().run_on_postgres(&mut begun).await?;
                 }
-                Ok(begun.commit().await?)
+                begun.commit().await.map_err(StoreError::of_commit)
             }
             None if later.is_empty() => Ok(()),
             // A statement is a transaction by itself.
             None => {
                 let mut connection = self.postgres.pool.acquire().await?;
-                Ok(later.for_postgres().run_on_postgres(&mut connection).await?)
+                later.for_postgres().run_on_postgres(&mut connection).await.map_err(StoreError::of_commit)
             }
         }
     }
@@ -174,12 +190,19 @@ async fn write_disclosures(database: Weak<Postgres>, come: Arc<Notify>) {
         let (rows, waiting) = postgres.disclosures.take();
         let mut waiting = waiting.into_iter();
         for some in rows.chunks(ROWS_AT_ONCE) {
-            let written = postgres.write(Inserts::together(some)).await;
-            if let Err(error) = &written {
-                tracing::error!(error = %error, "audit rows could not be written; what they allow is not disclosed");
-            }
-            for one in waiting.by_ref().take(some.len()) {
-                let _ = one.send(if written.is_ok() { Ok(()) } else { Err(StoreError::Unavailable(None)) });
+            let together = postgres.write(Inserts::together(some)).await;
+            let away = matches!(together, Err(StoreError::Unavailable(_)));
+            for (row, who) in some.iter().zip(waiting.by_ref()) {
+                // One by one where all at once are refused, so that one takes no other along.
+                let written = match &together {
+                    Ok(()) => Ok(()),
+                    Err(_) if away => Err(StoreError::Unavailable(None)),
+                    Err(_) => postgres.write(row.clone()).await,
+                };
+                if let Err(error) = &written {
+                    tracing::error!(error = %error, "an audit row could not be written; what it allows is not disclosed");
+                }
+                let _ = who.send(written.map_err(|_| StoreError::Unavailable(None)));
             }
         }
     }

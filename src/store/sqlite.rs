@@ -228,7 +228,11 @@ impl Unit {
     /// Writes `later` and returns once the shared transaction is durable. A unit that only read waits for nothing.
     pub(super) async fn commit(mut self, later: Inserts) -> Result<(), StoreError> {
         let Some(writer) = &mut self.writer else {
-            return if later.is_empty() { Ok(()) } else { self.sqlite.inserts.ask(later).await };
+            return if later.is_empty() {
+                Ok(())
+            } else {
+                self.sqlite.inserts.ask_or(later, StoreError::Unknown).await
+            };
         };
         if later.is_empty() && !writer.unfinished {
             return Ok(());
@@ -238,7 +242,7 @@ impl Unit {
         writer.waiting.push(sender);
         // Lets the next one in, and the committer know.
         drop(self);
-        durable.await.unwrap_or(Err(StoreError::Unavailable(None)))
+        durable.await.unwrap_or(Err(StoreError::Unknown(None)))
     }
 }
 

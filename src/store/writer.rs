@@ -133,11 +133,15 @@ impl Writer {
             let _ = sqlx::query("rollback").execute(&mut self.connection).await;
             self.beginning = false;
         }
-        if std::mem::take(&mut self.doubtful) && self.open && self.begins_anew().await {
-            self.waiting.drain(..).for_each(|one| drop(one.send(Err(StoreError::Unavailable(None)))));
-            self.unfinished = false;
-            self.listening = None;
+        // Cleared last: if this is cut off, whoever comes next has the same doubt.
+        if self.doubtful && self.open {
+            if self.begins_anew().await {
+                self.waiting.drain(..).for_each(|one| drop(one.send(Err(StoreError::Unavailable(None)))));
+                self.unfinished = false;
+                self.listening = None;
+            }
         }
+        self.doubtful = false;
         if !self.unfinished {
             return Ok(());
         }

@@ -12,6 +12,7 @@ mod bundles;
 mod changed_anyhow;
 mod clients;
 mod clock;
+mod commit_unheard;
 mod conditional;
 mod criteria;
 mod database_faults;
