@@ -72,6 +72,7 @@ impl Running {
         if let Err(error) = self.store.write_counted_refusals(None).await {
             tracing::warn!(error = %error, "how many requests were refused of late could not be written");
         }
+        self.store.close().await;
         served
     }
 

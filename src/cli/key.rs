@@ -15,10 +15,12 @@ pub(super) async fn key(command: KeyCommand) -> Result<(), Failed> {
     let (KeyCommand::List { settings } | KeyCommand::Rotate { settings, .. }) = &command;
     let config = configured(settings)?;
     let store = app::open_store(&config).await.map_err(|e| e.to_string())?;
-    match command {
+    let done = match command {
         KeyCommand::List { .. } => list(&config, &store).await,
         KeyCommand::Rotate { at_once, .. } => rotate(&config, &store, at_once).await,
-    }
+    };
+    store.close().await;
+    done
 }
 
 async fn list(config: &Config, store: &Store) -> Result<(), Failed> {

@@ -42,6 +42,7 @@ pub(super) async fn load(args: &LoadArgs) -> Result<(), Failed> {
         total.changed += loaded.changed;
         total.unchanged += loaded.unchanged;
     }
+    store.close().await;
     if args.files.len() > 1 {
         say!("in all: {} new, {} changed, {} unchanged", total.created, total.changed, total.unchanged);
     }

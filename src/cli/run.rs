@@ -83,7 +83,7 @@ async fn serve(settings: &Settings) -> Result<(), Failed> {
 
 async fn migrate(settings: &Settings) -> Result<(), Failed> {
     let config = configured(settings)?;
-    app::open_store(&config).await.map_err(|e| e.to_string())?;
+    app::open_store(&config).await.map_err(|e| e.to_string())?.close().await;
     say!("The database {} is up to date.", config.database.url);
     Ok(())
 }

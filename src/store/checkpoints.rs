@@ -3,8 +3,8 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use sqlx::ConnectOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use sqlx::{ConnectOptions, Connection};
 use tokio::sync::Notify;
 
 use super::gathered::until_told;
@@ -18,6 +18,9 @@ const PAUSE: Duration = Duration::from_millis(25);
 
 /// How long it is left alone when it could not be taken.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(1);
+
+/// How long another process that reads or writes is waited for at the end; what it still needs stays in the log.
+const FOR_OTHERS: Duration = Duration::from_secs(1);
 
 /// Until the database is closed. `committed` is told of commits.
 pub(super) async fn take(database: Weak<Sqlite>, options: SqliteConnectOptions, committed: Arc<Notify>) {
@@ -34,6 +37,13 @@ pub(super) async fn take(database: Weak<Sqlite>, options: SqliteConnectOptions, 
             }
         }
     }
+}
+
+/// Takes the whole log, once nobody else is at work: the database file is then all there is.
+pub(super) async fn take_all(options: SqliteConnectOptions) -> Result<(), sqlx::Error> {
+    let mut connection = options.busy_timeout(FOR_OTHERS).connect().await?;
+    sqlx::query("pragma wal_checkpoint(truncate)").execute(&mut connection).await?;
+    connection.close().await
 }
 
 async fn take_if_worth_it(

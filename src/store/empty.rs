@@ -8,7 +8,7 @@ use super::{At, Conn, DatabaseSettings, MIGRATIONS, Store, Stored, Tx};
 /// A database without a schema, that goes when this goes.
 pub(crate) struct Empty {
     url: String,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
     /// Of the server, and the name to drop.
     server: Option<(String, String)>,
 }
@@ -17,7 +17,7 @@ impl Empty {
     pub(crate) fn sqlite() -> Empty {
         let folder = tempfile::tempdir().unwrap();
         let url = format!("sqlite:{}", folder.path().join("livewell.db").display());
-        Empty { url, _folder: folder, server: None }
+        Empty { url, folder, server: None }
     }
 
     pub(crate) async fn postgres() -> Option<Empty> {
@@ -29,7 +29,12 @@ impl Empty {
         on(&server, &format!("create database {name}")).await;
         let (host, _) = server.rsplit_once('/').unwrap();
         let url = format!("{host}/{name}");
-        Some(Empty { url, _folder: tempfile::tempdir().unwrap(), server: Some((server, name)) })
+        Some(Empty { url, folder: tempfile::tempdir().unwrap(), server: Some((server, name)) })
+    }
+
+    /// Where the file of an SQLite database is.
+    pub(crate) fn folder(&self) -> &std::path::Path {
+        self.folder.path()
     }
 
     /// One on each kind of database there is.

@@ -161,6 +161,17 @@ impl Store {
         }
     }
 
+    /// To be called when the work is done: an SQLite file is then whole by itself, and can be copied without its log.
+    pub async fn close(&self) {
+        let closed = match self {
+            Store::Sqlite(sqlite) => sqlite.close().await,
+            Store::Postgres(_) => Ok(()),
+        };
+        if let Err(error) = closed {
+            tracing::warn!(error = %error, "SQLite's log could not be taken into the file; it is read when it is next opened");
+        }
+    }
+
     /// Reads the settings back on which durability rests; an error says which one is wrong.
     pub async fn check_settings(&self) -> Result<(), StoreError> {
         match self {

@@ -6,6 +6,9 @@
 //! commits when its turn at the writer comes, for everyone who is done by then. So a lone writer pays one fsync, and
 //! thirty-two pay about one between them.
 
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -72,6 +75,7 @@ impl Sqlite {
             .pragma("trusted_schema", "OFF")
             .statement_cache_capacity(256)
             .disable_statement_logging();
+        make_private(options.get_filename());
         // A reader works or waits for the disk: two for each core keep both busy.
         let cores = std::thread::available_parallelism().map_or(2, |cores| u32::try_from(cores.get()).unwrap_or(2));
         let connections = settings.connections.min(MOST_READERS).min((2 * cores).max(4)).max(1);
@@ -119,6 +123,12 @@ impl Sqlite {
         Ok(sqlite)
     }
 
+    /// Takes what is in the log into the database file.
+    pub(super) async fn close(&self) -> Result<(), StoreError> {
+        let options = self.writer.lock().await.options.clone();
+        Ok(checkpoints::take_all(options).await?)
+    }
+
     pub(super) async fn migrate(&self, migrations: &Migrator) -> Result<(), StoreError> {
         let mut writer = self.writer.lock().await;
         // Not `run`: its future cannot be sent between threads ("implementation of Acquire is not general enough").
@@ -147,6 +157,15 @@ impl Sqlite {
             return Err(wrong("foreign_keys is off, and must be on".to_owned()));
         }
         Ok(())
+    }
+}
+
+/// A new file is its owner's alone: it holds people's records, and the keys that the service signs with. What SQLite makes
+/// beside it is as it is. Where it cannot be made, SQLite says why.
+fn make_private(file: &Path) {
+    let in_memory = file.to_string_lossy().starts_with("file:");
+    if !in_memory {
+        let _ = OpenOptions::new().write(true).create_new(true).mode(0o600).open(file);
     }
 }
 
@@ -258,6 +277,7 @@ impl Drop for Unit {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::empty::{Empty, patient};
     use crate::store::{AuditRow, Sight, Store, TrailSearch};
 
     #[test]
@@ -281,6 +301,31 @@ mod tests {
             sqlx::query_scalar("pragma compile_options").fetch_all(&mut connection).await.expect("reads");
         assert!(options.iter().any(|option| option == "DEFAULT_MEMSTATUS=0"), "{options:?}");
         assert!(!options.iter().any(|option| option == "ENABLE_MEMORY_MANAGEMENT"), "{options:?}");
+    }
+
+    #[tokio::test]
+    async fn the_file_is_its_owners_alone_and_whole_by_itself_once_it_is_closed() {
+        use std::os::unix::fs::PermissionsExt;
+        let database = Empty::sqlite();
+        let store = database.open().await;
+        store.migrate().await.expect("migrates");
+        let mut tx = store.write().await.expect("begins");
+        tx.insert_resources(&[patient("a", "{}".to_owned())]).await.expect("inserts");
+        tx.commit().await.expect("is durable");
+        for file in std::fs::read_dir(database.folder()).expect("reads") {
+            let mode = file.expect("is there").metadata().expect("is told").permissions().mode();
+            assert_eq!(mode & 0o077, 0, "{mode:o}");
+        }
+        store.close().await;
+        let copy = Empty::sqlite();
+        std::fs::copy(database.folder().join("livewell.db"), copy.folder().join("livewell.db")).expect("copies");
+        let copied = copy.open().await;
+        let mut tx = copied.read().await.expect("begins");
+        assert!(tx.resource("Patient", "a", &Sight::Everything).await.expect("reads").is_some());
+        // It goes on where it is closed and used all the same.
+        let mut tx = store.write().await.expect("begins");
+        tx.insert_resources(&[patient("b", "{}".to_owned())]).await.expect("inserts");
+        tx.commit().await.expect("is durable");
     }
 
     #[tokio::test]

@@ -79,7 +79,7 @@ pub async fn publish(
     resources: Vec<(String, Resource)>,
     progress: &mut (dyn FnMut(usize) + Send),
 ) -> Result<Loaded> {
-    let placed = place(store, house, actor, now, resources).await?;
+    let placed = once(place(store, house, actor, now, resources).await?)?;
     let mut loaded = Loaded::default();
     let mut done = 0;
     for some in placed.chunks(AT_ONCE) {
@@ -125,6 +125,29 @@ async fn let_go(store: &Store, house: &House, actor: &Actor, now: DateTime<Utc>,
     }
     unit.commit().await?;
     Ok(())
+}
+
+/// Each once. The same resource twice says the same; two that differ do not say which of them is meant.
+fn once(placed: Vec<Resource>) -> Result<Vec<Resource>> {
+    let mut by_name: HashMap<String, usize> = HashMap::new();
+    let mut all: Vec<Resource> = Vec::with_capacity(placed.len());
+    for resource in placed {
+        let name = resource.reference();
+        match by_name.get(&name).and_then(|at| all.get(*at)) {
+            Some(before) if same_content(before, &resource) => {}
+            Some(_) => {
+                return Err(Error::conflict(
+                    name.clone(),
+                    format!("{name} comes twice, and the two differ. Leave one of them out; nothing was loaded."),
+                ));
+            }
+            None => {
+                by_name.insert(name, all.len());
+                all.push(resource);
+            }
+        }
+    }
+    Ok(all)
 }
 
 /// Gives each resource its id, and points references between them at the ids.
@@ -203,4 +226,24 @@ async fn known_id(unit: &mut Unit<'_>, resource: &Resource) -> Result<String> {
     }
     let digest = Sha256::digest(resource.value().to_string());
     Ok(digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect())
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_resource_that_comes_twice_is_one_and_two_that_differ_are_refused_by_name() {
+        let organization = |name: &str| {
+            Resource::from_value(json!({ "resourceType": "Organization", "id": "o", "name": name })).unwrap()
+        };
+        let place = Resource::from_value(json!({ "resourceType": "Location", "id": "o" })).unwrap();
+        let same = once(vec![organization("One"), place, organization("One")]).unwrap();
+        assert_eq!(same.iter().map(Resource::reference).collect::<Vec<_>>(), ["Organization/o", "Location/o"]);
+        let Err(Error::Conflict(issue)) = once(vec![organization("One"), organization("Other")]) else {
+            panic!("one of them would be lost");
+        };
+        assert_eq!(issue.expression.as_deref(), Some("Organization/o"));
+    }
 }
