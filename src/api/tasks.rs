@@ -3,7 +3,7 @@
 use super::conditions::{idempotency_key, if_match};
 use super::error::Error;
 use super::operations::inputs::{Inputs, missing};
-use super::operations::{CLAIM_NEXT, COMPLETE};
+use super::operations::{CLAIM, CLAIM_NEXT, COMPLETE, RELEASE, STATUS};
 use super::state::{Call, State};
 use super::write::written_answer;
 use crate::auth::scope::Interaction;
@@ -38,8 +38,10 @@ pub(super) async fn claim(
     Extract(doors): Extract<State>,
     Path(id): Path<String>,
     call: Call,
+    body: Bytes,
 ) -> Result<Response, Error> {
     call.may("Task", Interaction::Update)?;
+    Inputs::read(&call, &CLAIM, &body)?;
     let version = if_match(&call)?;
     let task = retrying(|| {
         workflow::claim(&doors.store, &doors.house, &call.actor, call.now, &call.request_id, &id, version.as_ref())
@@ -53,8 +55,10 @@ pub(super) async fn release(
     Extract(doors): Extract<State>,
     Path(id): Path<String>,
     call: Call,
+    body: Bytes,
 ) -> Result<Response, Error> {
     call.may("Task", Interaction::Update)?;
+    Inputs::read(&call, &RELEASE, &body)?;
     let version = if_match(&call)?;
     let task = retrying(|| {
         workflow::release(&doors.store, &doors.house, &call.actor, call.now, &call.request_id, &id, version.as_ref())
@@ -88,8 +92,9 @@ pub(super) async fn complete(
 }
 
 /// `ServiceRequest/{id}/$status`.
-pub(super) async fn status(Path(id): Path<String>, call: Call) -> Result<Response, Error> {
+pub(super) async fn status(Path(id): Path<String>, call: Call, body: Bytes) -> Result<Response, Error> {
     call.may("ServiceRequest", Interaction::Read)?;
+    Inputs::read(&call, &STATUS, &body)?;
     let said = workflow::status(call.asking(), &id).await?;
     Ok(call.format.value(StatusCode::OK, &said))
 }

@@ -117,11 +117,7 @@ pub async fn claim(
     let (row, _) = tasks::seen(&mut unit, id).await?;
     condition::current("Task", id, row.version, if_match)?;
     if !row.owner.is_empty() {
-        tasks::staff(&unit)?;
-        return Err(Error::conflict(
-            "Task.owner",
-            "This Task is taken: someone else owns it already. Take another with $claim-next, or ask them to $release it.",
-        ));
+        return Err(tasks::taken(&row, tasks::staff(&unit)?));
     }
     tasks::may_work_on(&unit, &row)?;
     take(&mut unit, row, "$claim").await?;

@@ -48,12 +48,10 @@ pub(super) async fn complete_in(unit: &mut Unit<'_>, id: &str, completion: &Comp
     let (row, mut task) = tasks::seen(unit, id).await?;
     unit.hold_person(&row.person).await?;
     tasks::may_work_on(unit, &row)?;
+    // What is wrong is told in the order in which it is put right: whose the Task is, its outcome, what was recorded.
+    tasks::state_of(&row)?.apply(Event::Complete).map_err(tasks::not_allowed)?;
     let house = unit.house;
     let step = house.plan.step(&row.code);
-    if let Some(step) = step {
-        required(unit, step, &row, &completion.outputs).await?;
-    }
-    outputs(unit, &mut task, &row.person, step, &completion.outputs).await?;
     let follow = match step {
         Some(step) => {
             let urgent = is_urgent(task.text("priority"));
@@ -62,6 +60,10 @@ pub(super) async fn complete_in(unit: &mut Unit<'_>, id: &str, completion: &Comp
         }
         None => None,
     };
+    if let Some(step) = step {
+        required(unit, step, &row, &completion.outputs).await?;
+    }
+    outputs(unit, &mut task, &row.person, step, &completion.outputs).await?;
     let outcome = follow.as_ref().map_or(completion.outcome.as_str(), |f| f.outcome.as_str());
     task.map_mut()
         .insert("businessStatus".to_owned(), json!({ "coding": [{ "system": TASK_OUTCOME, "code": outcome }] }));

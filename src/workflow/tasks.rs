@@ -231,7 +231,7 @@ pub(super) fn state_of(row: &TaskRow) -> Result<TaskState> {
         .map_err(|why| Error::Store(StoreError::Corrupt { table: "task", id: row.id.clone(), why: why.to_string() }))
 }
 
-fn not_allowed(why: NotAllowed) -> Error {
+pub(super) fn not_allowed(why: NotAllowed) -> Error {
     Error::rule(IssueCode::BusinessRule, "Task.status", why.text)
 }
 
@@ -358,15 +358,25 @@ fn outcome_of(wanted: &Resource) -> Result<String> {
     })
 }
 
+/// Why a Task that has an owner is not this person's to take: over, theirs already, or somebody else's.
+pub(super) fn taken(row: &TaskRow, staff: &Staff) -> Error {
+    let text = if !row.open {
+        format!("This Task is {}: its work has ended. Take another with $claim-next.", row.status)
+    } else if row.owner == staff.reference {
+        "This Task is yours already. Record what is done and $complete it, or $release it for others.".to_owned()
+    } else {
+        "This Task is taken: someone else owns it. Take another with $claim-next, or ask them to $release it."
+            .to_owned()
+    };
+    Error::conflict("Task.owner", text)
+}
+
 /// Refuses a Task that is someone else's, or another role's or locality's.
 pub(super) fn may_work_on(unit: &Unit<'_>, row: &TaskRow) -> Result<()> {
     let staff = staff(unit)?;
     let co_ordinator = staff.roles.iter().any(|role| role == "co-ordinator");
     if !row.owner.is_empty() && row.owner != staff.reference && !co_ordinator {
-        return Err(Error::conflict(
-            "Task.owner",
-            "This Task is taken: someone else owns it. Take another with $claim-next, or ask them to $release it.",
-        ));
+        return Err(taken(row, staff));
     }
     if !co_ordinator && !staff.roles.contains(&row.role) {
         return Err(Error::Forbidden(format!("This Task is for the role {}, which you do not have.", row.role)));

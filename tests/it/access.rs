@@ -106,10 +106,11 @@ on_each_database! {
         mine["subject"] = json!({ "reference": format!("Patient/{}", worked.person) });
         stranger.post("ServiceRequest", &mine).await.expect(422);
         let outcome = build::parameters(&[("outcome", "valueCode", json!("accepted"))]);
-        for operation in ["$claim", "$release", "$complete"] {
+        let nothing = build::parameters(&[]);
+        for (operation, given) in [("$claim", &nothing), ("$release", &nothing), ("$complete", &outcome)] {
             let path = format!("Task/{}/{operation}", worked.task);
-            let hidden = stranger.post(path.as_str(), &outcome).if_match(1).await;
-            let absent = stranger.post(missing(&path), &outcome).if_match(1).await;
+            let hidden = stranger.post(path.as_str(), given).if_match(1).await;
+            let absent = stranger.post(missing(&path), given).if_match(1).await;
             assert_eq!((hidden.status, &hidden.text), (absent.status, &absent.text), "{operation}");
             assert!(hidden.status == 403 || hidden.status == 404, "{}", hidden.text);
         }

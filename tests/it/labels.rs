@@ -74,7 +74,7 @@ on_each_database! {
         }
         coach.post(format!("ServiceRequest/{}/$meta-add", referral.id()), &meta(&tag("x"))).await.expect(403);
         practice.post(format!("{person}/$meta-add"), &meta(&tag("x"))).await.expect(403);
-        let claimed = coach.post(format!("{task}/$claim"), &Value::Null).if_match(1).await.expect(200);
+        let claimed = coach.send(Method::POST, format!("{task}/$claim")).if_match(1).await.expect(200);
         assert_eq!(codes(&claimed.body["meta"], "tag"), ["call-early"]);
     }
 

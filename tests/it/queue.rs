@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::journey::{claim, claim_next, open_tasks, parameters, read, refer, referred, refusal, version, work};
@@ -209,9 +210,9 @@ on_each_database! {
         let north = app.staff("coach-north").await;
         let south = app.staff("coach-south").await;
         claim(&north, &journey.task).await;
-        for caller in [&south, &north] {
+        for (caller, said) in [(&south, "taken"), (&north, "yours already")] {
             let taken = caller.post(format!("/fhir/{}/$claim", journey.task), &parameters(json!([]))).await.expect(409);
-            assert!(refusal(&taken).0.contains("taken"), "{}", taken.text);
+            assert!(refusal(&taken).0.contains(said), "{}", taken.text);
         }
         let release = format!("/fhir/{}/$release", journey.task);
         south.post(&release, &parameters(json!([]))).await.expect(409);
@@ -220,6 +221,50 @@ on_each_database! {
         assert_eq!((&released["status"], released.get("owner")), (&json!("requested"), None));
         north.post(&release, &parameters(json!([]))).await.expect(422);
         assert_eq!(next(&south, "health-coach").await, Some(journey.task), "it is in the queue again");
+    }
+
+    async fn a_claim_of_a_task_whose_work_has_ended_says_that_it_has(app: TestApp) {
+        let journey = referred(&app, "TESTA4", "routine").await;
+        let north = app.staff("coach-north").await;
+        let south = app.staff("coach-south").await;
+        work(&app, &north, &journey, &journey.task, "accepted").await;
+        for caller in [&north, &south] {
+            for operation in ["$claim", "$release"] {
+                let ended = caller.post(format!("/fhir/{}/{operation}", journey.task), &parameters(json!([]))).await;
+                let (text, expression) = refusal(&ended);
+                assert!(matches!(ended.status, 409 | 422) && expression.starts_with("Task."), "{operation}: {}", ended.text);
+                assert!(text.contains("completed") && !text.contains("owns it"), "{operation}: {text}");
+            }
+        }
+        north.post(format!("/fhir/{}/$claim", journey.task), &parameters(json!([]))).await.expect(409);
+    }
+
+    async fn an_operation_without_parameters_reads_the_body_it_is_sent_and_takes_none_as_none(app: TestApp) {
+        let journey = referred(&app, "TESTA1", "routine").await;
+        let coach = app.staff("coach-north").await;
+        let unknown = parameters(json!([{ "name": "role", "valueCode": "health-coach" }])).to_string();
+        let another = read(&coach, &journey.referral).await.to_string();
+        let json = "application/fhir+json";
+        for (operation, status) in [
+            (format!("{}/$claim", journey.task), 200),
+            (format!("{}/$release", journey.task), 200),
+            (format!("{}/$status", journey.referral), 200),
+            (format!("{}/$deliveries", journey.referral), 200),
+        ] {
+            let before = read(&coach, &journey.task).await;
+            let post = |media: &str, body: &str| coach.send(Method::POST, operation.as_str()).text(media, body);
+            for (media, body, status) in [
+                (json, "{", 400),
+                (json, another.as_str(), 400),
+                (json, unknown.as_str(), 400),
+                ("text/plain", "claim", 415),
+            ] {
+                let refused = post(media, body).await.expect(status);
+                assert_eq!(refused.body["resourceType"], "OperationOutcome", "{operation}: {}", refused.text);
+            }
+            assert_eq!(read(&coach, &journey.task).await, before, "{operation} changed something");
+            coach.send(Method::POST, operation.as_str()).await.expect(status);
+        }
     }
 
     async fn of_many_who_claim_one_task_at_once_one_gets_it(app: TestApp) {

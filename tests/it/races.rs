@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
@@ -120,7 +121,7 @@ on_each_database! {
 
         let task = app.rows("select id, version from task order by id limit 1").await;
         let (id, version) = (task[0][0].as_str().unwrap().to_owned(), task[0][1].as_i64().unwrap());
-        let answers = at_once(8, |_| coach.post(format!("Task/{id}/$release"), &Value::Null).if_match(version)).await;
+        let answers = at_once(8, |_| coach.send(Method::POST, format!("Task/{id}/$release")).if_match(version)).await;
         assert_eq!(answered(&answers, 200), 1, "{:?}", statuses(&answers));
     }
 

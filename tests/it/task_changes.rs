@@ -73,6 +73,32 @@ on_each_database! {
         }
     }
 
+    async fn a_pause_that_is_ended_in_the_wrong_way_says_the_right_one(app: TestApp) {
+        let practice = app.practice("TESTA1").await;
+        let coach = app.staff("coach-north").await;
+        let held = in_state(&app, &practice, &coach, "on-hold").await;
+        let url = format!("/fhir/Task/{}", held["id"].as_str().unwrap());
+        let refused = coach.put(&url, &changed_to(&held, "accepted")).if_match(version(&held)).await.expect(422);
+        let (text, expression) = refusal(&refused);
+        assert!(expression == "Task.status" && text.contains("in-progress"), "{text}");
+        assert!(!text.contains("taken") && !text.contains("Choose another"), "{text}");
+        coach.put(&url, &changed_to(&held, "in-progress")).if_match(version(&held)).await.expect(200);
+    }
+
+    async fn what_keeps_a_task_from_being_complete_is_said_in_the_order_in_which_it_is_put_right(app: TestApp) {
+        let journey = referred(&app, "TESTA1", "routine").await;
+        let coach = app.staff("coach-north").await;
+        let nobodys = complete(&coach, &journey.task, "nonsense").await.expect(422);
+        assert!(refusal(&nobodys).0.contains("$claim"), "{}", nobodys.text);
+        claim(&coach, &journey.task).await;
+        let unknown = complete(&coach, &journey.task, "nonsense").await.expect(422);
+        assert!(refusal(&unknown).1.contains("outcome"), "{}", unknown.text);
+        let unrecorded = complete(&coach, &journey.task, "accepted").await.expect(422);
+        assert_eq!(refusal(&unrecorded).1, "Task.output", "{}", unrecorded.text);
+        record(&coach, &encounter(&app, &journey)).await;
+        complete(&coach, &journey.task, "accepted").await.expect(200);
+    }
+
     async fn what_the_pathway_sets_on_a_task_cannot_be_changed(app: TestApp) {
         let journey = referred(&app, "TESTA1", "routine").await;
         let other = referred(&app, "TESTA1", "routine").await;

@@ -196,7 +196,7 @@ impl TaskState {
             (state, Event::Annul) if !matches!(state, EnteredInError { .. }) => {
                 Ok(EnteredInError { owner: state.owner().map(str::to_owned) })
             }
-            (state, event) => Err(state.refusal(event.name())),
+            (state, event) => Err(state.refusal(&event)),
         }
     }
 
@@ -234,7 +234,8 @@ impl TaskState {
         let taken_over = wanted.owner().is_some() && self.owner().is_some() && wanted.owner() != self.owner();
         if taken_over {
             return Err(refuse(
-                "The Task belongs to somebody else. Release it first ($release), then claim it.".into(),
+                "A Task is not handed from one owner to another in one step. Release it first ($release), then claim it."
+                    .into(),
             ));
         }
         let event = match (&wanted, self) {
@@ -250,16 +251,22 @@ impl TaskState {
             (Cancelled { .. }, _) => Event::Cancel,
             (EnteredInError { .. }, _) => Event::Annul,
         };
-        if self.allowed().contains(&event.name()) { Ok(Some(event)) } else { Err(self.refusal(event.name())) }
+        if self.allowed().contains(&event.name()) { Ok(Some(event)) } else { Err(self.refusal(&event)) }
     }
 
-    fn refusal(&self, event: &'static str) -> NotAllowed {
-        let allowed = self.allowed();
-        let text = match (event, self) {
-            ("claim", state) if state.is_open() => {
+    fn refusal(&self, refused: &Event) -> NotAllowed {
+        let (event, allowed) = (refused.name(), self.allowed());
+        let text = match (refused, self) {
+            (Event::Claim { by }, TaskState::OnHold { owner }) if by == owner => {
+                "The Task is on-hold and has this owner already. To go on with it, send it as in-progress.".to_owned()
+            }
+            (Event::Claim { by }, state) if state.is_open() && state.owner() == Some(by) => {
+                format!("The Task is {state} and has this owner already. Possible: {}.", allowed.join(", "))
+            }
+            (Event::Claim { .. }, state) if state.is_open() => {
                 "The Task is taken. Choose another, or ask its owner to release it.".to_owned()
             }
-            ("complete", TaskState::Requested | TaskState::Received) => {
+            (Event::Complete, TaskState::Requested | TaskState::Received) => {
                 "The Task is nobody's yet. Claim it ($claim), record what was done, then complete it.".to_owned()
             }
             _ if allowed.is_empty() => format!("The Task is {self}; nothing more can happen to it."),

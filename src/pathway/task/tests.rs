@@ -118,6 +118,23 @@ fn a_put_need_not_repeat_the_owner_but_cannot_exchange_it() {
 }
 
 #[test]
+fn an_owner_is_not_told_that_somebody_else_has_the_task() {
+    for status in ["accepted", "in-progress", "on-hold"] {
+        let mine = TaskState::from_parts(status, Some(NORA)).unwrap();
+        let refused = mine.apply(Event::Claim { by: NORA.to_owned() }).unwrap_err();
+        assert!(refused.text.contains("has this owner already"), "{refused}");
+        assert!(!refused.text.contains("taken") && !refused.text.contains("another"), "{refused}");
+    }
+    let held = TaskState::OnHold { owner: NORA.to_owned() };
+    for owner in [None, Some(NORA)] {
+        let refused = held.change_to("accepted", owner).unwrap_err();
+        assert!(refused.text.contains("in-progress"), "{refused}");
+    }
+    let given_away = held.change_to("on-hold", Some("PractitionerRole/other")).unwrap_err();
+    assert!(!given_away.text.contains("somebody else"), "{given_away}");
+}
+
+#[test]
 fn a_claim_on_a_taken_task_says_that_it_is_taken() {
     for state in [TaskState::Accepted { owner: NORA.into() }, TaskState::OnHold { owner: NORA.into() }] {
         let refused = state.apply(Event::Claim { by: "PractitionerRole/other".into() }).unwrap_err();
