@@ -1,6 +1,5 @@
 //! `livewell check`: says what is wrong, a sentence each, and changes nothing of what is kept.
 
-use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -101,8 +100,7 @@ fn signing_key(config: &Config, report: &mut Report) {
 
 async fn database(config: &Config, report: &mut Report) {
     let url = &config.database.url;
-    if let Some(file) = url.0.strip_prefix("sqlite:").map(|f| f.trim_start_matches("//")) {
-        let file = Path::new(file.split('?').next().unwrap_or(file));
+    if let Some(file) = super::run::database_file(config) {
         let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
         if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
             return report.wrong(format!("the folder {} of the database is not there: make it", folder.display()));
@@ -141,12 +139,7 @@ async fn database(config: &Config, report: &mut Report) {
 async fn directory(store: &Store, config: &Config, report: &mut Report) -> Result<(), workflow::Error> {
     let Ok(house) = app::house(config, String::new()) else { return Ok(()) };
     house.learn_organization(store).await?;
-    match house.organization().as_str() {
-        "" => report.warn(
-            "no Live Well organisation: set service.organization, or load Locations whose managingOrganization is it",
-        ),
-        ods => report.good(format!("the Live Well organisation is {ods}")),
-    }
+    our_organization(store, &house.organization(), report).await?;
     let practices = workflow::practices(store).await?;
     report.good(format!("{} practices are affiliated", practices.len()));
     let (reached, unreached): (Vec<_>, Vec<_>) = practices.into_iter().partition(|p| p.route.is_some());
@@ -163,6 +156,30 @@ async fn directory(store: &Store, config: &Config, report: &mut Report) -> Resul
         );
     }
     ask(config, by_fhir, report).await;
+    Ok(())
+}
+
+/// Whether the Live Well organisation is known, and is one that the directory has: of another there is no staff.
+async fn our_organization(store: &Store, ods: &str, report: &mut Report) -> Result<(), workflow::Error> {
+    if ods.is_empty() {
+        report.warn(
+            "no Live Well organisation: set service.organization, or load Locations whose managingOrganization is it",
+        );
+        return Ok(());
+    }
+    let mut tx = store.read().await?;
+    if tx.directory_organization(ods).await?.is_some() {
+        report.good(format!("the Live Well organisation is {ods}"));
+    } else if tx.directory("Organization").await?.is_empty() {
+        report.warn(format!(
+            "the Live Well organisation is {ods}; its directory is not loaded yet: livewell load does it"
+        ));
+    } else {
+        report.wrong(format!(
+            "service.organization is {ods}, and no Organization in the directory has this ODS code: correct the setting, \
+             or load the organisation"
+        ));
+    }
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! `livewell client`: who may call.
 
-use super::run::{Failed, configured};
+use super::run::{Failed, configured, open_existing};
 use super::{ClientAdd, ClientCommand};
 use crate::app;
 use crate::auth::assertion::is_client_id;
@@ -17,11 +17,11 @@ pub(super) async fn client(command: ClientCommand) -> Result<(), Failed> {
         ClientCommand::Add(args) => add(&args).await,
         ClientCommand::List { settings } => {
             let config = configured(&settings)?;
-            list(&app::open_store(&config).await.map_err(|e| e.to_string())?).await
+            list(&open_existing(&config).await?).await
         }
         ClientCommand::Disable { id, settings } => {
             let config = configured(&settings)?;
-            disable(&app::open_store(&config).await.map_err(|e| e.to_string())?, &id).await
+            disable(&open_existing(&config).await?, &id).await
         }
     }
 }
@@ -30,6 +30,11 @@ async fn add(args: &ClientAdd) -> Result<(), Failed> {
     let config = configured(&args.settings)?;
     let row = registration(args, config.delivery.allow_private_addresses)?;
     let store = app::open_store(&config).await.map_err(|e| e.to_string())?;
+    if row.speaks_for_staff || !row.staff.is_empty() {
+        let house = app::house(&config, String::new()).map_err(|e| e.to_string())?;
+        house.learn_organization(&store).await.map_err(|e| e.to_string())?;
+        ours_only(&row, &house.organization())?;
+    }
     put(&store, &row).await.map_err(|e| e.explained())?;
     say!("{} may call for {} with {}", row.id, row.organization, row.scopes);
     say!("token endpoint (aud of its assertions): {}/oauth/token", config.http.origin(config.http.listen));
@@ -37,6 +42,20 @@ async fn add(args: &ClientAdd) -> Result<(), Failed> {
         say!("look: {missing} is not in the directory: livewell load puts it there.");
     }
     Ok(())
+}
+
+/// Refuses who acts for staff and is not of the Live Well organisation: it would never be taken for one of them. `ours` is
+/// '' while nobody knows which organisation that is.
+fn ours_only(row: &ClientRow, ours: &str) -> Result<(), Failed> {
+    if ours.is_empty() || row.organization == ours {
+        return Ok(());
+    }
+    let option = if row.speaks_for_staff { "--speaks-for-staff" } else { "--staff" };
+    Err(format!(
+        "{option} is for the staff of the Live Well organisation, which is {ours}, and not {}. Give --organization \
+         {ours}, or leave {option} out.",
+        row.organization
+    ))
 }
 
 /// What the registration names and the directory does not have. A client may come before its directory.

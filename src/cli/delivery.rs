@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
-use super::run::{Failed, configured};
+use super::run::{Failed, configured, open_existing};
 use super::{Bulk, DeliveryCommand, Settings, Which};
 use crate::app;
 use crate::fhir::when::instant;
@@ -28,7 +28,7 @@ pub(super) async fn delivery(command: DeliveryCommand) -> Result<(), Failed> {
 
 async fn open(settings: &Settings) -> Result<(Store, House), Failed> {
     let config = configured(settings)?;
-    let store = app::open_store(&config).await.map_err(|e| e.to_string())?;
+    let store = open_existing(&config).await?;
     let house = app::house(&config, config.http.origin(config.http.listen)).map_err(|e| e.to_string())?;
     house.learn_organization(&store).await.map_err(|e| e.to_string())?;
     Ok((store, house))

@@ -1,7 +1,7 @@
 //! `livewell key`: the keys the service signs with.
 
 use super::KeyCommand;
-use super::run::{Failed, configured};
+use super::run::{Failed, configured, is_there};
 use crate::app;
 use crate::config::Config;
 use crate::fhir::when::instant;
@@ -14,6 +14,10 @@ use crate::worker;
 pub(super) async fn key(command: KeyCommand) -> Result<(), Failed> {
     let (KeyCommand::List { settings } | KeyCommand::Rotate { settings, .. }) = &command;
     let config = configured(settings)?;
+    if matches!(command, KeyCommand::List { .. }) && !is_there(&config) {
+        none_yet();
+        return Ok(());
+    }
     let store = app::open_store(&config).await.map_err(|e| e.to_string())?;
     let done = match command {
         KeyCommand::List { .. } => list(&config, &store).await,
@@ -27,7 +31,7 @@ async fn list(config: &Config, store: &Store) -> Result<(), Failed> {
     let now = Clock::System.now();
     let kept = worker::keys_kept(&config.auth, store).await.map_err(|e| e.to_string())?;
     let Some(ring) = kept else {
-        say!("No key yet: the first is made when the service starts, or by livewell key rotate.");
+        none_yet();
         return Ok(());
     };
     for (key, standing) in ring.standings(now) {
@@ -41,6 +45,10 @@ async fn list(config: &Config, store: &Store) -> Result<(), Failed> {
         say!("{} {said}", key.kid());
     }
     Ok(())
+}
+
+fn none_yet() {
+    say!("No key yet: the first is made when the service starts, or by livewell key rotate.");
 }
 
 async fn rotate(config: &Config, store: &Store, at_once: bool) -> Result<(), Failed> {

@@ -1,5 +1,6 @@
 //! What each command does.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use tokio::net::TcpListener;
@@ -7,6 +8,7 @@ use tokio::net::TcpListener;
 use super::{Cli, Command, Settings, check, client, delivery, demo, key, load};
 use crate::app;
 use crate::config::{self, Config};
+use crate::store::Store;
 use crate::time::Clock;
 
 /// Why a command did not do its work: a sentence for the person at the terminal.
@@ -69,6 +71,26 @@ pub(super) fn read(settings: &Settings) -> Result<Config, Failed> {
         config.profiles.dir = Some(dir.clone());
     }
     Ok(config)
+}
+
+/// Whether the database may be there: a file that is not is told before opening it would make it.
+pub(super) fn is_there(config: &Config) -> bool {
+    database_file(config).is_none_or(|file| file.exists())
+}
+
+/// The database of a command that looks after what is there, and does not make it.
+pub(super) async fn open_existing(config: &Config) -> Result<Store, Failed> {
+    if !is_there(config) {
+        let url = &config.database.url;
+        return Err(format!("the database {url} is not there yet: serve or migrate makes it."));
+    }
+    app::open_store(config).await.map_err(|e| e.to_string())
+}
+
+/// The file of a SQLite database.
+pub(super) fn database_file(config: &Config) -> Option<PathBuf> {
+    let file = config.database.url.0.strip_prefix("sqlite:")?.trim_start_matches("//");
+    Some(PathBuf::from(file.split('?').next().unwrap_or(file)))
 }
 
 async fn serve(settings: &Settings) -> Result<(), Failed> {

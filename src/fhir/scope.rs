@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
+use super::check::is_resource_type;
+
 /// The longest scope list that is read, in octets.
 pub const MAX_OCTETS: usize = 8192;
 /// The type that stands for all.
@@ -61,6 +63,10 @@ pub enum InvalidScope {
          each once (for example system/ServiceRequest.crs), nor the older .read, .write or .*."
     )]
     Malformed { position: usize },
+    #[error(
+        "Scope {position} names no resource type of FHIR R4; name one, for example system/ServiceRequest.crs, or * for all."
+    )]
+    UnknownType { position: usize },
     #[error("Scope {position} narrows by a search query, which is not offered; ask for the type without a query.")]
     Narrowed { position: usize },
     #[error("Scope {position} is not a system scope; only system/ scopes are registered here.")]
@@ -86,15 +92,19 @@ impl Scopes {
     /// Reads a requested list. Scopes with other prefixes (`patient/`, `user/`, `launch`, `openid`) are passed over:
     /// they are never granted here. A malformed `system/` scope is an error and never read as something near it.
     pub fn parse(list: &str) -> Result<Scopes, InvalidScope> {
-        Scopes::read(list, |_| Ok(()))
+        Scopes::read(list, |_| Ok(()), |_| true)
     }
 
     /// Reads a list that is being registered, where a scope that could never be granted is a mistake.
     pub fn parse_registration(list: &str) -> Result<Scopes, InvalidScope> {
-        Scopes::read(list, |position| Err(InvalidScope::NotSystem { position }))
+        Scopes::read(list, not_system, |kind| kind == ANY || is_resource_type(kind))
     }
 
-    fn read(list: &str, foreign: impl Fn(usize) -> Result<(), InvalidScope>) -> Result<Scopes, InvalidScope> {
+    fn read(
+        list: &str,
+        foreign: impl Fn(usize) -> Result<(), InvalidScope>,
+        is_known: impl Fn(&str) -> bool,
+    ) -> Result<Scopes, InvalidScope> {
         if list.len() > MAX_OCTETS {
             return Err(InvalidScope::TooLong);
         }
@@ -109,6 +119,9 @@ impl Scopes {
                 Some(rest) if rest.contains('?') => return Err(InvalidScope::Narrowed { position }),
                 Some(rest) => {
                     let (resource_type, bits) = system_scope(rest).ok_or(InvalidScope::Malformed { position })?;
+                    if !is_known(resource_type) {
+                        return Err(InvalidScope::UnknownType { position });
+                    }
                     *by_type.entry(resource_type.to_owned()).or_default() |= bits;
                 }
             }
@@ -164,13 +177,18 @@ impl fmt::Display for Scopes {
     }
 }
 
-/// Reads what [`Scopes`] displays, as it comes back from the database.
+/// Reads what [`Scopes`] displays, as it comes back from the database. What was registered before types were looked at still
+/// reads, so that nobody is shut out.
 impl FromStr for Scopes {
     type Err = InvalidScope;
 
     fn from_str(list: &str) -> Result<Scopes, InvalidScope> {
-        Scopes::parse_registration(list)
+        Scopes::read(list, not_system, |_| true)
     }
+}
+
+fn not_system(position: usize) -> Result<(), InvalidScope> {
+    Err(InvalidScope::NotSystem { position })
 }
 
 /// `scope-token` of RFC 6749 appendix A.4.
@@ -319,6 +337,19 @@ mod tests {
             Err(InvalidScope::NotSystem { position: 2 })
         );
         assert_eq!(Scopes::parse_registration("sytem/Task.rs"), Err(InvalidScope::NotSystem { position: 1 }));
+    }
+
+    #[test]
+    fn a_type_that_does_not_exist_is_not_registered_and_shuts_out_nobody_who_is() {
+        for text in ["system/Foo.r", "system/Referral.cruds", "system/Tasks.rs"] {
+            let refused = Scopes::parse_registration(&format!("system/*.r {text}"));
+            assert_eq!(refused, Err(InvalidScope::UnknownType { position: 2 }), "{text}");
+            // Kept from before, or only asked for, it grants nothing.
+            assert_eq!(scopes(text).granted(&scopes("system/Task.cruds")), None);
+            assert!(text.parse::<Scopes>().is_ok());
+        }
+        assert!("user/Task.rs".parse::<Scopes>().is_err());
+        assert!(Scopes::parse_registration("system/*.cruds system/ServiceRequest.rs").is_ok());
     }
 
     #[test]

@@ -71,6 +71,7 @@ mod subscription;
 mod support;
 mod tally;
 mod task_changes;
+mod terminal;
 mod test_data;
 mod tokens;
 mod validation;
