@@ -4,11 +4,11 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
 use axum::response::Response;
-use chrono::DateTime;
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
 use super::edge::RequestIds;
+use super::resources::Modified;
 use super::state::{Admitted, Call, Rehearsed};
 use crate::fhir::outcome::operation_outcome;
 use crate::fhir::when::instant;
@@ -31,6 +31,7 @@ pub(super) struct Ask {
 pub(super) struct Answered {
     pub status: StatusCode,
     headers: HeaderMap,
+    modified: Option<Modified>,
     pub body: Option<Value>,
 }
 
@@ -97,12 +98,12 @@ impl Answered {
         if body.is_none() && !parts.status.is_success() && !bytes.is_empty() {
             return Answered { status: parts.status, ..Answered::refused("This entry is not readable.") };
         }
-        Answered { status: parts.status, headers: parts.headers, body }
+        Answered { status: parts.status, modified: parts.extensions.get().copied(), headers: parts.headers, body }
     }
 
     fn refused(text: &str) -> Answered {
         let outcome = operation_outcome(&[Issue::general(IssueCode::Invalid, text)]);
-        Answered { status: StatusCode::BAD_REQUEST, headers: HeaderMap::new(), body: Some(outcome) }
+        Answered { status: StatusCode::BAD_REQUEST, headers: HeaderMap::new(), modified: None, body: Some(outcome) }
     }
 
     /// `Bundle.entry` of a response, with references below `base` relative.
@@ -116,8 +117,8 @@ impl Answered {
         if let Some(tag) = text(header::ETAG) {
             response["etag"] = json!(tag);
         }
-        if let Some(time) = text(header::LAST_MODIFIED).and_then(|text| DateTime::parse_from_rfc2822(text).ok()) {
-            response["lastModified"] = json!(instant(time.to_utc()));
+        if let Some(Modified(time)) = self.modified {
+            response["lastModified"] = json!(instant(time));
         }
         let mut entry = json!({});
         match self.body {

@@ -50,7 +50,7 @@ use operations::{code_systems, concept_maps, everything, meta, validate, value_s
 /// Every route of the service.
 pub fn router(doors: State) -> Router {
     let noted = || middleware::from_fn_with_state(Arc::clone(&doors), refusals::noted);
-    let entries = fhir().route_layer(noted()).fallback(no_such_path).method_not_allowed_fallback(no_such_method);
+    let entries = fhir().route_layer(noted()).fallback(no_such_path).method_not_allowed_fallback(not_for_entries);
     let inner = Inner::new(entries.with_state(Arc::clone(&doors)));
     fhir()
         // Bundles.
@@ -164,4 +164,12 @@ async fn no_such_path() -> Error {
 
 async fn no_such_method(method: Method) -> Error {
     Error::NotAllowed(format!("{method} is not for this path; Allow says which methods are."))
+}
+
+/// Of an entry of a Bundle, whose answer has no Allow.
+async fn not_for_entries(method: Method) -> Error {
+    Error::NotAllowed(format!(
+        "{method} is not for the url of this entry. POST goes to Type; GET, PUT, PATCH and DELETE go to Type/id, or to \
+         Type?criteria."
+    ))
 }

@@ -81,6 +81,10 @@ pub(super) async fn disclose(call: &Call, interaction: &str, target: &str, perso
     Ok(call.doors.store.disclose(row).await?)
 }
 
+/// Since when what is answered stands, in an answer's extensions: `Last-Modified` has it to the second only.
+#[derive(Clone, Copy)]
+pub(super) struct Modified(pub DateTime<Utc>);
+
 /// An answer that says its version and since when it stands.
 pub(super) fn tagged(mut response: Response, version: i64, updated_at: DateTime<Utc>) -> Response {
     let modified = updated_at.format("%a, %d %b %Y %H:%M:%S GMT").to_string();
@@ -89,5 +93,6 @@ pub(super) fn tagged(mut response: Response, version: i64, updated_at: DateTime<
             response.headers_mut().insert(name, value);
         }
     }
+    response.extensions_mut().insert(Modified(updated_at));
     response
 }

@@ -1,5 +1,7 @@
 //! Bundles of requests: a transaction is all or nothing, a batch is entry by entry, and each entry is the request it is.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::conditional::{by_name, condition, made};
@@ -124,6 +126,48 @@ on_each_database! {
         }
     }
 
+    async fn a_url_that_is_not_below_the_base_is_refused_with_what_a_url_is(app: TestApp) {
+        let practice = app.practice("TESTA1").await;
+        let good = entry("POST", "Condition", Some(&condition("good", "x")));
+        let before = app.stored().await;
+        for url in [
+            "/ServiceRequest",
+            "/fhir/ServiceRequest",
+            "fhir/ServiceRequest",
+            "?_type=ServiceRequest",
+            "servicerequest",
+            "http://evil.example/fhir/ServiceRequest",
+            "HTTPS://evil.example/fhir/ServiceRequest",
+            "ServiceRequest:x",
+            &format!("{}/fhirx/ServiceRequest", app.base),
+            &format!("{}/fhir?_type=ServiceRequest", app.base),
+        ] {
+            for (method, resource) in [("POST", Some(build::referral())), ("GET", None)] {
+                // A search of all types is asked so.
+                if method == "GET" && url.contains("?_type") {
+                    continue;
+                }
+                let bad = entry(method, url, resource.as_ref());
+                let whole = practice.post("", &bundle("transaction", vec![good.clone(), bad.clone()])).await.expect(400);
+                assert_eq!(app.stored().await, before, "{method} {url}");
+                let each = practice.post("", &bundle("batch", vec![entry("GET", "metadata", None), bad])).await.expect(200);
+                assert_eq!(statuses(&each), ["200", "400"], "{method} {url}: {}", each.text);
+                let of_batch = &each.body["entry"][1]["response"]["outcome"];
+                for issue in [&whole.body["issue"][0], &of_batch["issue"][0]] {
+                    assert_eq!(issue["expression"][0], "Bundle.entry[1].request.url", "{method} {url}: {issue}");
+                    assert!(issue["diagnostics"].as_str().unwrap().contains("Type?criteria"), "{method} {url}: {issue}");
+                }
+            }
+        }
+        // Below our own base, it may be said in full.
+        let absolute = entry("POST", &format!("{}/fhir/Condition", app.base), Some(&condition("absolute", "x")));
+        practice.post("", &bundle("transaction", vec![absolute.clone()])).await.expect(200);
+        let search = entry("GET", &format!("{}/fhir?_type=Condition", app.base), None);
+        let sent = bundle("batch", vec![absolute, search.clone(), entry("GET", "?_type=Condition", None)]);
+        assert_eq!(statuses(&practice.post("", &sent).await.expect(200)), ["201", "200", "200"]);
+        practice.post("", &bundle("transaction", vec![search])).await.expect(200);
+    }
+
     async fn entries_name_each_other_in_every_form(app: TestApp) {
         let practice = app.practice("TESTA1").await;
         practice.post("Patient", &build::person(build::ADA)).await.expect(201);
@@ -196,13 +240,20 @@ on_each_database! {
             entry("GET", &at, None),
             entry("POST", "Nonsense/x/y/z", Some(&there)),
             entry("GET", "%zz", None),
+            entry("POST", "Condition/nobody", Some(&there)),
         ]);
+        app.clock.advance(Duration::from_millis(123));
         let answer = practice.post("", &sent).await.expect(200);
         assert_eq!(answer.body["type"], "batch-response");
         assert_eq!(statuses(&answer), [
-            "200", "412", "304", "400", "200", "200", "404", "200", "201", "501", "200", "204", "410", "404", "404",
+            "200", "412", "304", "400", "200", "200", "404", "200", "201", "501", "200", "204", "410", "404", "400", "405",
         ]);
         let entries = answer.body["entry"].as_array().unwrap();
+        let said = entries[15]["response"]["outcome"]["issue"][0]["diagnostics"].as_str().unwrap();
+        assert!(said.contains("Type/id") && !said.contains("Allow"), "an entry has no headers: {said}");
+        let read = entries[5]["resource"]["entry"][0]["resource"]["meta"]["lastUpdated"].clone();
+        assert_eq!(entries[0]["response"]["lastModified"], read);
+        assert!(read.as_str().unwrap().ends_with(".123Z"), "to the millisecond: {read}");
         for (at, entry) in entries.iter().enumerate() {
             let failed = matches!(entry["response"]["status"].as_str().unwrap().as_bytes()[0], b'4' | b'5');
             assert_eq!(entry["response"].get("outcome").is_some(), failed, "{at}: {entry}");

@@ -25,8 +25,8 @@ pub(super) async fn batch(doors: &State, inner: &Inner, call: &Call, bundle: Res
     checked(without_resources(&bundle), doors, &call.caller.organization)?;
     let base = doors.fhir_base();
     let mut answers = Vec::new();
-    for sent in entries(&bundle) {
-        answers.push(one(inner, call, sent).await.entry(&base));
+    for (at, sent) in entries(&bundle).iter().enumerate() {
+        answers.push(one(inner, call, at, sent).await.entry(&base));
     }
     let mut response = json!({ "resourceType": "Bundle", "type": "batch-response", "timestamp": instant(call.now) });
     if !answers.is_empty() {
@@ -35,14 +35,14 @@ pub(super) async fn batch(doors: &State, inner: &Inner, call: &Call, bundle: Res
     Ok(call.format.value(StatusCode::OK, &response))
 }
 
-async fn one(inner: &Inner, call: &Call, sent: &Value) -> Answered {
+async fn one(inner: &Inner, call: &Call, at: usize, sent: &Value) -> Answered {
     match entry::inner(call, sent) {
         Ok(mut asked) => {
             let prefer = call.header("prefer").and_then(|prefer| HeaderValue::from_str(prefer).ok());
             asked.headers.insert("prefer", prefer.unwrap_or(HeaderValue::from_static("return=minimal")));
             inner.ask(call, asked).await
         }
-        Err(why) => Answered::read(why.answer(&Format::default())).await,
+        Err(why) => Answered::read(why.at(&format!("Bundle.entry[{at}]")).answer(&Format::default())).await,
     }
 }
 

@@ -29,7 +29,7 @@ enum Target {
 pub(super) fn of_transaction(call: &Call, at: usize, entry: &Value) -> Result<Entry, Error> {
     let place = format!("Bundle.entry[{at}]");
     let method = method(entry)?;
-    let target = target(&url(call, entry)?)?;
+    let target = target(&url(call, &method, entry)?)?;
     let (kind, id, criteria) = match target {
         Target::Type(kind) => (kind, None, None),
         Target::Instance(kind, id) => (kind, Some(id), None),
@@ -167,7 +167,8 @@ pub(super) fn inner(call: &Call, entry: &Value) -> Result<inner::Ask, Error> {
             body = steps;
         }
     }
-    Ok(inner::Ask { method, url: url(call, entry)?, headers, body })
+    let url = url(call, &method, entry)?;
+    Ok(inner::Ask { method, url, headers, body })
 }
 
 /// The body of a PATCH, as a Bundle carries it: a JSON Patch in a Binary, a FHIRPath Patch as it is.
@@ -199,19 +200,30 @@ fn method(entry: &Value) -> Result<Method, Error> {
     }
 }
 
-/// The url of an entry below the base.
-fn url(call: &Call, entry: &Value) -> Result<String, Error> {
+/// The url of an entry below the base. One that is not below it (`/Type`, another server's) leads nowhere, or elsewhere than
+/// its sender means. A search of all types is `?criteria`.
+fn url(call: &Call, method: &Method, entry: &Value) -> Result<String, Error> {
     let url = path::text(entry, "request.url").unwrap_or_default();
     let base = call.doors.fhir_base();
-    let url = url.strip_prefix(&base).map_or(url, |rest| rest.trim_start_matches('/'));
-    match url {
-        "" => Err(refused(
-            IssueCode::Required,
-            "Bundle.entry.request.url",
-            "Each entry says its request: method and url.",
-        )),
-        url => Ok(url.to_owned()),
+    let rest = url.strip_prefix(&base).filter(|rest| rest.starts_with(['/', '?']));
+    let below = rest.map_or(url, |rest| rest.strip_prefix('/').unwrap_or(rest));
+    if below.is_empty() {
+        let text = "Each entry says its request: method and url.";
+        return Err(refused(IssueCode::Required, "Bundle.entry.request.url", text));
     }
+    let first = below.split(['/', '?']).next().unwrap_or_default();
+    let is_type = first.starts_with(|c: char| c.is_ascii_uppercase()) && first.bytes().all(|b| b.is_ascii_alphabetic());
+    let searches_all = below.starts_with('?') && method == Method::GET;
+    match is_type || searches_all || first.starts_with(['$', '_']) || first == "metadata" {
+        true => Ok(below.to_owned()),
+        false => Err(no_url()),
+    }
+}
+
+fn no_url() -> Error {
+    let text = "The url of an entry is Type, Type/id or Type?criteria, without a leading / and without another server's \
+                address.";
+    refused(IssueCode::Value, "Bundle.entry.request.url", text)
 }
 
 fn target(url: &str) -> Result<Target, Error> {
@@ -226,11 +238,7 @@ fn target(url: &str) -> Result<Target, Error> {
             Ok(Target::Instance((*kind).to_owned(), (*id).to_owned()))
         }
         ([kind, ..], _) => Ok(Target::Other((*kind).to_owned())),
-        _ => Err(refused(
-            IssueCode::Value,
-            "Bundle.entry.request.url",
-            "The url of an entry is Type, Type/id or Type?criteria.",
-        )),
+        _ => Err(no_url()),
     }
 }
 
