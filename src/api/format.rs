@@ -158,7 +158,8 @@ pub(super) async fn refusals_as_wanted(request: Request, next: Next) -> Response
         axum::extract::Query::<Vec<(String, String)>>::try_from_uri(request.uri()).map(|q| q.0).unwrap_or_default();
     let wanted = Format::wanted(request.headers(), &query).unwrap_or_default();
     let response = next.run(request).await;
-    let is_fhir = response.headers().get(header::CONTENT_TYPE).is_some_and(|media| media == JSON);
+    let is_json = |media: &HeaderValue| media.as_bytes().starts_with(JSON.as_bytes());
+    let is_fhir = response.headers().get(header::CONTENT_TYPE).is_some_and(is_json);
     if !wanted.xml || !is_fhir || response.status().is_success() {
         return response;
     }

@@ -36,7 +36,6 @@ use axum::http::Method;
 use axum::middleware;
 use axum::routing::{any, get, post};
 use axum::{Extension, Router};
-use tower_http::compression::CompressionLayer;
 
 pub use page::PageSeal;
 pub use profiles::ProfileChecks;
@@ -78,8 +77,6 @@ pub fn router(doors: State) -> Router {
         .route("/app/{*rest}", any(not_built))
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
-        .layer(middleware::from_fn(format::refusals_as_wanted))
-        .layer(CompressionLayer::new())
         // The edge holds the limit.
         .layer(DefaultBodyLimit::disable())
         .with_state(doors)

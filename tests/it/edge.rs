@@ -251,6 +251,45 @@ async fn a_body_over_the_limit_is_answered_413_with_the_limit_and_does_nothing()
 }
 
 #[tokio::test]
+async fn a_body_whose_frame_is_broken_is_told_so() {
+    let routes = Router::new().route("/in", post(async |_: Bytes| StatusCode::CREATED));
+    let server = start(routes, |_, _| {}).await;
+    let long = format!("5;{}\r\nabcde\r\n0\r\n\r\n", "x".repeat(64 * 1024));
+    for chunks in ["zz\r\nabc\r\n0\r\n\r\n", long.as_str(), "3\r\nabcdef\r\n0\r\n\r\n"] {
+        let head = "POST /in HTTP/1.1\r\nHost: t\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n";
+        let answer = read_all(connect(&server, format!("{head}{chunks}").as_bytes()).await).await;
+        assert_eq!(answer.status, 400, "{}", &chunks[..10]);
+        let (code, text) = answer.issue();
+        assert!(code == "structure" && text.contains("chunk") && !text.contains("form"), "{text}");
+    }
+    // What is wrong with the address is still said of the address.
+    let answer = ask(&server, "GET /in HTTP/1.1", "").await;
+    assert_eq!(answer.status, 405);
+    let server = start(hello(), |_, _| {}).await;
+    assert!(ask(&server, "GET /hello/%ff HTTP/1.1", "").await.issue().1.contains("Percent-encode"));
+}
+
+#[tokio::test]
+async fn what_the_edge_refuses_is_said_in_the_format_that_is_asked_for() {
+    let routes = hello().route("/in", post(async |_: Bytes| StatusCode::CREATED));
+    let server = start(routes, |edge, _| edge.max_body = 10).await;
+    for (line, body, status) in [
+        ("POST /in", "more than ten bytes", 413),
+        ("GET /nowhere", "", 404),
+        ("DELETE /hello/a", "", 405),
+        ("GET /hello/%ff", "", 400),
+    ] {
+        let xml = ask(&server, &format!("{line} HTTP/1.1\r\nAccept: application/fhir+xml"), body).await;
+        assert_eq!(xml.status, status, "{line}");
+        assert_eq!(xml.header("content-type"), Some("application/fhir+xml"), "{line}");
+        assert!(xml.body.contains("<OperationOutcome xmlns=\"http://hl7.org/fhir\">"), "{line}: {}", xml.body);
+        let by_query = ask(&server, &format!("{line}?_format=xml HTTP/1.1"), body).await;
+        assert_eq!(by_query.body, xml.body, "{line}");
+        assert!(ask(&server, &format!("{line} HTTP/1.1"), body).await.issue().1.len() > 10, "{line}");
+    }
+}
+
+#[tokio::test]
 async fn a_body_far_over_the_limit_is_taken_to_its_end_so_that_its_sender_reads_the_answer() {
     let routes = Router::new().route("/in", post(async |_: Bytes| StatusCode::CREATED));
     let server = start(routes, |edge, _| edge.max_body = 8_000_000).await;

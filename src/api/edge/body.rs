@@ -29,6 +29,7 @@ struct Ended {
 
 const TOO_LARGE: u8 = 1;
 const TOO_SLOW: u8 = 2;
+const BROKEN: u8 = 3;
 
 impl Fate {
     pub(super) fn too_large(&self) -> bool {
@@ -37,6 +38,11 @@ impl Fate {
 
     pub(super) fn too_slow(&self) -> bool {
         self.0.how.load(Ordering::Acquire) == TOO_SLOW
+    }
+
+    /// It ended before its end, or is not framed as HTTP says.
+    pub(super) fn broken(&self) -> bool {
+        self.0.how.load(Ordering::Acquire) == BROKEN
     }
 
     /// Completes when the body is in, or will not be read any more.
@@ -78,7 +84,7 @@ enum Cut {
     TooLarge,
     #[error("the body did not arrive in time")]
     TooSlow,
-    #[error("the caller went away in the middle of the body")]
+    #[error("the caller went away in the middle of the body, or framed it wrongly")]
     Broken(#[source] axum::Error),
 }
 
@@ -110,7 +116,7 @@ impl HttpBody for Bounded {
                         return Poll::Ready(Some(Ok(frame)));
                     }
                 }
-                Some(Err(error)) => return Poll::Ready(Some(Err(Cut::Broken(error)))),
+                Some(Err(error)) => return self.cut(BROKEN, Cut::Broken(error)),
                 None if self.over => return self.cut(TOO_LARGE, Cut::TooLarge),
                 None => return Poll::Ready(None),
             }

@@ -1,7 +1,8 @@
 //! The edge: what every request passes, whatever its door.
 //!
-//! Outermost first: ids, headers for caches and browsers, load shedding, then a task of its own in which the request
-//! is worked to its end, inside a tracing span, with panics caught and the body bounded in size and time.
+//! Outermost first: compression, refusals in the format that is asked for, ids, headers for caches and browsers, load
+//! shedding, then a task of its own in which the request is worked to its end, inside a tracing span, with panics caught
+//! and the body bounded in size and time.
 //! What a door does not know (404, 405) is answered here too.
 
 mod body;
@@ -15,11 +16,13 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::header::{CACHE_CONTROL, HeaderMap, HeaderValue, X_CONTENT_TYPE_OPTIONS};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
+use tower_http::compression::CompressionLayer;
 
+use super::format::refusals_as_wanted;
 use crate::config::{Http, Limits};
 
 pub use ids::RequestIds;
@@ -76,6 +79,8 @@ where
         // The edge has its own limit, which answers as an OperationOutcome.
         .layer(DefaultBodyLimit::disable())
         .layer(from_fn_with_state(edge, pass))
+        .layer(from_fn(refusals_as_wanted))
+        .layer(CompressionLayer::new())
 }
 
 async fn pass(State(edge): State<Arc<Edge>>, mut request: Request, next: Next) -> Response {

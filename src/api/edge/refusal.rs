@@ -38,6 +38,13 @@ pub(super) fn too_slow(seconds: u64) -> Response {
     with(response, CONNECTION, "close")
 }
 
+/// Only whoever frames a body wrongly hears this: who went away in the middle of it hears nothing.
+pub(super) fn broken() -> Response {
+    let text =
+        "The body does not end where its Content-Length or its chunks say. Nothing was done; send it again whole.";
+    outcome(StatusCode::BAD_REQUEST, IssueCode::Structure, text)
+}
+
 pub(super) fn compressed() -> Response {
     let text = "A compressed body (Content-Encoding) is not read here. Send it as it is.";
     outcome(StatusCode::UNSUPPORTED_MEDIA_TYPE, IssueCode::NotSupported, text)

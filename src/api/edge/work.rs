@@ -59,6 +59,7 @@ async fn answer(ids: RequestIds, bounds: EdgeSettings, fate: Fate, request: Requ
         match caught(next.run(request)).await {
             Ok(_) if fate.too_large() => refusal::too_large(bounds.max_body),
             Ok(_) if fate.too_slow() => refusal::too_slow(bounds.body_timeout.as_secs()),
+            Ok(response) if refusal::is_bare(&response) && fate.broken() => refusal::broken(),
             Ok(response) if refusal::is_bare(&response) => refusal::unreadable(response.status()),
             Ok(response) => response,
             Err(Panicked) => refusal::failed(&ids),
