@@ -148,10 +148,13 @@ pub(super) fn steps(call: &Call, headers: &HeaderMap, body: &[u8]) -> Result<Ste
     }
     let known = "A patch comes as application/json-patch+json (an array of operations), or as a FHIR Parameters resource \
                  of operations (FHIRPath Patch).";
-    if media.is_empty() || media.eq_ignore_ascii_case("application/xml-patch+xml") {
+    if media.is_empty() {
         return Err(Error::UnsupportedMedia(known.to_owned()));
     }
-    let parameters = parse_as(headers, body, &call.doors)?;
+    let parameters = parse_as(headers, body, &call.doors).map_err(|why| match why {
+        Error::UnsupportedMedia(_) => Error::UnsupportedMedia(known.to_owned()),
+        other => other,
+    })?;
     if parameters.kind() != "Parameters" {
         let text =
             format!("{known} A fragment of a resource does not say what becomes of the rest: send the whole by PUT.");

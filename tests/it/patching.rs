@@ -67,6 +67,7 @@ on_each_database! {
         ] {
             let answer = practice.send(Method::PATCH, at.as_str()).text(media, body).await.expect(status);
             assert!(answer.text.contains("OperationOutcome"), "{media}");
+            assert!(status != 415 || answer.text.contains(JSON_PATCH), "{media}: {}", answer.text);
         }
     }
 

@@ -10,7 +10,7 @@ mod limits;
 mod refusal;
 mod xml;
 
-pub use json::{read_json, write_json};
+pub use json::{read_json, read_json_patch, write_json};
 pub use limits::Limits;
 pub use xml::{read_xml, write_xml};
 

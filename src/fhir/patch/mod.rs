@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::codec::{Limits, read_json};
+use super::codec::{Limits, read_json_patch};
 use super::{Invalid, Issue, IssueCode, Resource};
 
 /// The steps of a patch, as they were sent.
@@ -33,15 +33,12 @@ const MOVED: usize = 500_000;
 impl Steps {
     /// Reads a JSON Patch document: an array of operations.
     pub fn json(bytes: &[u8], limits: &Limits) -> Result<Steps, Invalid> {
-        if bytes.trim_ascii() == b"[]" {
+        // No array of a resource is empty, and the reader refuses one.
+        if matches!(bytes.trim_ascii(), [b'[', between @ .., b']'] if between.trim_ascii().is_empty()) {
             return Steps::new(Language::Json, Value::Array(Vec::new()));
         }
-        // Read by the reader that bounds what is read, which reads resources.
-        let whole = [b"{\"resourceType\":\"Patch\",\"operation\":", bytes, b"}"].concat();
-        let mut read = read_json(&whole, limits)?.into_value();
-        let alone = read.as_object().is_some_and(|fields| fields.len() == 2);
-        match read.get_mut("operation").map(Value::take) {
-            Some(operations @ Value::Array(_)) if alone => Steps::new(Language::Json, operations),
+        match read_json_patch(bytes, limits)? {
+            operations @ Value::Array(_) => Steps::new(Language::Json, operations),
             _ => Err(refused("Patch", "A JSON Patch is an array of operations, each with op and path.")),
         }
     }

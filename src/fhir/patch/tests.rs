@@ -191,3 +191,30 @@ fn hl7s_fhirpath_patch_cases_pass() {
     println!("{passed} of HL7's FHIRPath Patch cases pass, {} do not", failed.len());
     assert!(failed.is_empty() && passed >= 30, "{}", failed.join("\n"));
 }
+
+#[test]
+fn what_is_wrong_with_a_json_patch_is_told_by_its_place_in_what_was_sent() {
+    let refused = |sent: &[u8]| {
+        let Err(invalid) = Steps::json(sent, &Limits::default()) else { panic!("{sent:?} was read") };
+        let issue = invalid.issues[0].clone();
+        (issue.text, issue.expression.unwrap_or_default())
+    };
+    for (sent, place) in [
+        (b"garbage".as_slice(), "line 1 column 1"),
+        (b"[", "line 1 column 1"),
+        (b"[\n  {\"op\" oops}]", "line 2 column 9"),
+        (b"[{\"op\":\"\\ud800\"}]", "line 1 column 15"),
+        (b"[{\"op\":\"a\"}] x", "line 1 column 14"),
+        (b"[{\"op\":\"\xff\"}]", "byte 8"),
+    ] {
+        let (text, _) = refused(sent);
+        assert!(text.contains(place), "{}: {text}", String::from_utf8_lossy(sent));
+    }
+    assert_eq!(refused(b"[{\"op\":\"a\"},{\"op\":\"a\",\"op\":\"b\"}]").1, "Patch.operation[1].op");
+    for sent in [b"{\"op\":\"add\"}".as_slice(), b"\"add\"", b"null", b"1.5", b"[],\"x\":[]"] {
+        assert!(!refused(sent).0.is_empty());
+    }
+    for sent in [b"[]".as_slice(), b" [ ] ", b"\xef\xbb\xbf[{\"op\":\"remove\",\"path\":\"/note\"}]"] {
+        assert!(Steps::json(sent, &Limits::default()).is_ok(), "{}", String::from_utf8_lossy(sent));
+    }
+}

@@ -33,13 +33,28 @@ const PARSER_DEPTH: usize = 126;
 /// [`InvalidKind::TooLarge`]: crate::fhir::outcome::InvalidKind::TooLarge
 /// [`InvalidKind::Malformed`]: crate::fhir::outcome::InvalidKind::Malformed
 pub fn read_json(bytes: &[u8], limits: &Limits) -> Result<Resource, Invalid> {
+    Resource::from_value(read(bytes, limits, Place::Root, Vec::new())?)
+}
+
+/// Reads the operations of a JSON Patch, an array or whatever else was sent, as [`read_json`] reads a resource. What is
+/// refused is named below `Patch.operation`.
+pub fn read_json_patch(bytes: &[u8], limits: &Limits) -> Result<Value, Invalid> {
+    read(bytes, limits, Place::Member, vec![Step::Member("operation".to_owned())])
+}
+
+/// Reads one document, a value that stands at `place`, `around` it what its refusals name first.
+fn read(bytes: &[u8], limits: &Limits, place: Place, around: Vec<Step>) -> Result<Value, Invalid> {
     let text = refusal::text(bytes, limits)?;
-    let mut reading = Reading { text, limits, values: 0, refused: None, root: String::new(), trail: Vec::new() };
+    let root = if around.is_empty() { String::new() } else { "Patch".to_owned() };
+    let mut reading = Reading { text, limits, values: 0, refused: None, root, trail: Vec::new() };
     let mut parser = serde_json::Deserializer::from_str(text);
-    let root = Seed { reading: &mut reading, place: Place::Root, depth: 0 };
-    match root.deserialize(&mut parser).and_then(|value| parser.end().map(|()| value)) {
-        Ok(value) => Resource::from_value(value),
-        Err(error) => Err(reading.explain(&error)),
+    let seed = Seed { reading: &mut reading, place, depth: 0 };
+    match seed.deserialize(&mut parser).and_then(|value| parser.end().map(|()| value)) {
+        Ok(value) => Ok(value),
+        Err(error) => {
+            reading.trail.extend(around);
+            Err(reading.explain(&error))
+        }
     }
 }
 
