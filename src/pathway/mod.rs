@@ -1,9 +1,11 @@
-//! What Live Well does, as pure rules over values: what a referral is, what to check, the life of a Task, how a pathway
+//! What Live Well does, as pure rules over values: what a referral is, whom it
+//! names, what to check, the life of a Task, how a pathway
 //! moves on, the Patient Activation Measure, what a write-back contains and what becomes of it, what a subscriber hears.
 //! Time and random bits are arguments.
 
 pub mod delivery;
 pub mod eligibility;
+pub mod identity;
 pub mod notification;
 pub mod pam;
 pub mod plan;

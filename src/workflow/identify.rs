@@ -1,14 +1,15 @@
 //! Identity: one Patient of ours per person, and what senders call Patient beside it.
 //!
 //! A sender's Patient is kept as the sender's own, linked (`refer`) to ours, and never overwrites ours. The same NHS
-//! number with another birth date is not merged: a person looks at it. Without an NHS number the person is provisional,
+//! number with another birth date is not merged, and of two numbers neither is taken: a person looks at it. Without an NHS number the person is provisional,
 //! works as usual, and only write-back waits.
 
 use serde_json::{Value, json};
 
-use crate::fhir::nhs_number::NhsNumber;
+use crate::fhir::nhs_number::{NhsNumber, NhsNumberError};
 use crate::fhir::systems::{NHS_NUMBER, ODS};
 use crate::fhir::{Issue, IssueCode, Resource, path};
+use crate::pathway::identity::{self, Number};
 use crate::store::{Belongs, PersonRow, StoreError};
 
 use super::transaction::Sent;
@@ -25,15 +26,39 @@ pub(super) struct Facts {
     practice: String,
     /// The NHS number that was sent fails its check digit: it is kept as sent and identifies nobody.
     unsure: bool,
+    /// Two NHS numbers that differ were sent, and neither is taken: the place of the second.
+    second_number: Option<usize>,
     /// What our Patient is first made from.
     patient: Option<Resource>,
+}
+
+/// Why nobody can tell who someone is.
+#[derive(Clone, Copy)]
+pub(super) enum Doubt {
+    /// Another person has this NHS number with another birth date.
+    OtherBirthDate,
+    /// Two NHS numbers that differ were sent.
+    TwoNumbers,
+}
+
+impl Doubt {
+    fn text(self) -> &'static str {
+        match self {
+            Doubt::OtherBirthDate => {
+                "The NHS number is known with another birth date: check who this is before anything else."
+            }
+            Doubt::TwoNumbers => {
+                "Two NHS numbers that differ were sent: check which is the person's before anything else."
+            }
+        }
+    }
 }
 
 /// A person, and whether someone has to settle who they are.
 pub(super) struct Identified {
     pub person: PersonRow,
-    /// Another person has this NHS number with another birth date.
-    pub conflict: bool,
+    /// It is in dispute who this is.
+    pub conflict: Option<Doubt>,
     /// A Task for the conflict stands already.
     pub told: bool,
     /// The NHS number that was sent fails its check digit.
@@ -44,7 +69,7 @@ pub(super) struct Identified {
 
 impl Identified {
     fn known(person: PersonRow) -> Identified {
-        Identified { person, conflict: false, told: false, unsure: false, practice_in_doubt: false }
+        Identified { person, conflict: None, told: false, unsure: false, practice_in_doubt: false }
     }
 }
 
@@ -75,16 +100,25 @@ pub(super) async fn subject(
         // Whoever held the person before may have deleted it.
         let seen = unit.see("Patient", id).await?.ok_or(StoreError::Conflict)?;
         let flagged = |code| seen.resource.has_flag(code);
+        // Until someone settled it.
+        let in_dispute = person.nhs_number.is_none() && flagged("identity-conflict");
         return Ok(Identified {
-            // Until someone settled it.
-            conflict: person.nhs_number.is_none() && flagged("identity-conflict"),
+            conflict: in_dispute.then(|| doubt_about(unit, &seen.resource)),
             told: true,
             unsure: flagged("nhs-number-check-digit"),
             ..Identified::known(person)
         });
     }
     if path::text(element, "identifier.system") == Some(NHS_NUMBER) {
-        let number = read_number(unit, element.get("identifier"), &format!("{expression}.identifier"))?;
+        let at = format!("{expression}.identifier");
+        let number = read_number(unit, element.get("identifier"), &at)?;
+        if !element.get("identifier").is_some_and(|identifier| identity::is_in_use(identifier, unit.now)) {
+            return Err(Error::rule(
+                IssueCode::BusinessRule,
+                at,
+                "This NHS number is not in use any more (use old, or its period has ended). Send the one that is.",
+            ));
+        }
         return identify(unit, Facts::default().with_number(number)).await;
     }
     if let Some(value) = path::text(element, "identifier.value") {
@@ -122,12 +156,13 @@ fn not_at_hand(expression: &str, why: &str) -> Error {
 
 /// Reads what a Patient says of a person.
 pub(super) async fn facts_of(unit: &mut Unit<'_>, sent: &Sent, patient: &Resource, expression: &str) -> Result<Facts> {
-    let mut nhs_number = None;
-    for (at, identifier) in patient.all("identifier").into_iter().enumerate() {
-        if path::text(identifier, "system") == Some(NHS_NUMBER) {
-            nhs_number = read_number(unit, Some(identifier), &format!("{expression}.identifier[{at}]"))?;
-        }
-    }
+    let number = identity::number(patient, unit.house.nhs_numbers, unit.now)
+        .map_err(|(at, why)| no_number(&format!("{expression}.identifier[{at}]"), why))?;
+    let (nhs_number, second_number) = match number {
+        Number::Unknown => (None, None),
+        Number::One(number) => (Some(number), None),
+        Number::Differing { second } => (None, Some(second)),
+    };
     let mut practice = String::new();
     for reference in patient.all("generalPractitioner") {
         if let Some(ods) = organization_code(unit, sent, patient, reference).await? {
@@ -139,6 +174,7 @@ pub(super) async fn facts_of(unit: &mut Unit<'_>, sent: &Sent, patient: &Resourc
         birth_date: patient.text("birthDate").unwrap_or_default().to_owned(),
         family: family_name(patient),
         practice,
+        second_number,
         patient: Some(patient.clone()),
         ..Facts::default()
     };
@@ -155,9 +191,19 @@ fn family_name(patient: &Resource) -> String {
 
 fn read_number(unit: &Unit<'_>, identifier: Option<&Value>, expression: &str) -> Result<Option<NhsNumber>> {
     let Some(text) = identifier.and_then(|i| path::text(i, "value")) else { return Ok(None) };
-    NhsNumber::parse_as(text, unit.house.nhs_numbers)
-        .map(Some)
-        .map_err(|why| Error::rule(IssueCode::Value, format!("{expression}.value"), why.to_string()))
+    NhsNumber::parse_as(text, unit.house.nhs_numbers).map(Some).map_err(|why| no_number(expression, why))
+}
+
+fn no_number(expression: &str, why: NhsNumberError) -> Error {
+    Error::rule(IssueCode::Value, format!("{expression}.value"), why.to_string())
+}
+
+/// Why a Patient was flagged as one in dispute.
+fn doubt_about(unit: &Unit<'_>, patient: &Resource) -> Doubt {
+    match identity::number(patient, unit.house.nhs_numbers, unit.now) {
+        Ok(Number::Differing { .. }) => Doubt::TwoNumbers,
+        _ => Doubt::OtherBirthDate,
+    }
 }
 
 /// The ODS code of the organisation a reference names: by identifier, contained, in the same submission, or known here.
@@ -190,6 +236,10 @@ fn ods_of(organization: &Resource) -> Option<String> {
 
 /// Finds the person these facts mean, or makes one.
 async fn identify(unit: &mut Unit<'_>, facts: Facts) -> Result<Identified> {
+    if facts.second_number.is_some() {
+        let person = make(unit, &facts, None).await?;
+        return Ok(Identified { conflict: Some(Doubt::TwoNumbers), ..Identified::known(person) });
+    }
     let known = match &facts.nhs_number {
         Some(number) => unit.person_by_nhs_number(number.as_str()).await?,
         None => None,
@@ -202,7 +252,7 @@ async fn identify(unit: &mut Unit<'_>, facts: Facts) -> Result<Identified> {
     match known {
         Some(person) if disagree(&person.birth_date, &facts.birth_date) => {
             let person = make(unit, &facts, None).await?;
-            Ok(Identified { conflict: true, unsure, ..Identified::known(person) })
+            Ok(Identified { conflict: Some(Doubt::OtherBirthDate), unsure, ..Identified::known(person) })
         }
         Some(person) => {
             let in_doubt = practice_in_doubt(unit, &person, &facts).await?;
@@ -363,11 +413,9 @@ pub(super) async fn raise(
         flag(resource, "nhs-number-check-digit");
         said.push("The NHS number fails its check digit: check it with the person.".to_owned());
     }
-    if found.conflict {
+    if let Some(doubt) = found.conflict {
         flag(resource, "identity-conflict");
-        said.push(
-            "The NHS number is known with another birth date: check who this is before anything else.".to_owned(),
-        );
+        said.push(doubt.text().to_owned());
         if !found.told {
             tasks::for_co_ordinator(unit, "resolve-identity", &found.person, "", referral).await?;
         }
@@ -407,6 +455,9 @@ pub(super) async fn change_patient(unit: &mut Unit<'_>, sent: &Sent, mut patient
         }
         let facts = facts_of(unit, sent, &patient, "Patient").await?;
         same_person(unit, &facts, &seen.belongs.person).await?;
+        if facts.second_number.is_some() {
+            doubt(unit, &mut patient, &seen.belongs.person).await?;
+        }
         link(&mut patient, &seen.belongs.person);
         unit.audit("update", &patient.reference(), &seen.belongs.person);
         return unit.change(patient).await;
@@ -417,6 +468,13 @@ pub(super) async fn change_patient(unit: &mut Unit<'_>, sent: &Sent, mut patient
         ));
     }
     let facts = facts_of(unit, sent, &patient, "Patient").await?;
+    if let Some(second) = facts.second_number {
+        return Err(Error::rule(
+            IssueCode::BusinessRule,
+            format!("Patient.identifier[{second}]"),
+            "Our Patient has one NHS number. Leave this one out, or say that it is not in use any more (use old).",
+        ));
+    }
     unit.hold_person(&id).await?;
     let mut person = unit.tx.person(&id).await?.ok_or(Error::NotFound)?;
     if let Some(number) = &facts.nhs_number {
@@ -442,11 +500,26 @@ pub(super) async fn change_patient(unit: &mut Unit<'_>, sent: &Sent, mut patient
     unit.change(patient).await
 }
 
+/// A sender's Patient that has come to have two NHS numbers is in dispute from now on, and asked about once.
+async fn doubt(unit: &mut Unit<'_>, patient: &mut Resource, person: &str) -> Result<()> {
+    unit.hold_person(person).await?;
+    let person = unit.tx.person(person).await?.ok_or(Error::NotFound)?;
+    let told = unit.tx.has_open_task_for_person(&person.id, "resolve-identity").await?;
+    let found = Identified { conflict: Some(Doubt::TwoNumbers), told, ..Identified::known(person) };
+    raise(unit, patient, &found, "").await?;
+    Ok(())
+}
+
 /// Refuses a new version of a sender's Patient that means someone else.
 async fn same_person(unit: &mut Unit<'_>, facts: &Facts, person: &str) -> Result<()> {
     let Some(known) = unit.tx.person(person).await? else { return Ok(()) };
     let number = facts.nhs_number.as_ref().map(NhsNumber::as_str);
-    let other_number = matches!((number, known.nhs_number.as_deref()), (Some(sent), Some(ours)) if sent != ours);
+    let other_number = match (number, known.nhs_number.as_deref()) {
+        (Some(sent), Some(ours)) => sent != ours,
+        // Of two that differ at most one is that of the person.
+        (None, Some(_)) => facts.second_number.is_some(),
+        _ => false,
+    };
     if other_number || disagree(&known.birth_date, &facts.birth_date) {
         return Err(Error::conflict(
             "Patient",

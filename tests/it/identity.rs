@@ -172,4 +172,94 @@ on_each_database! {
         first.put(path.as_str(), &changed).if_match(2).await.expect(403);
         assert_eq!(app.count("person").await, 1);
     }
+
+    async fn a_number_of_before_identifies_nobody(app: TestApp) {
+        let practice = app.practice("TESTA1").await;
+        let before = [
+            json!({ "use": "old", "system": NHS_NUMBER, "value": build::BERT.0 }),
+            json!({ "system": NHS_NUMBER, "value": build::BERT.0, "period": { "end": "2026-03-01" } }),
+        ];
+        for old in before {
+            for at in [0, 1] {
+                let mut ada = build::person(build::ADA);
+                ada["identifier"].as_array_mut().unwrap().insert(at, old.clone());
+                practice.post("ServiceRequest", &build::referral_with(ada)).await.expect(201);
+            }
+        }
+        assert_eq!(app.rows("select nhs_number from person").await, [[json!(build::ADA.0)]]);
+        assert_eq!(open(&app, "resolve-identity").await, 0);
+        // One that says no other has none; one that is in use until tonight has it.
+        let mut ada = build::person(build::ADA);
+        ada["identifier"][0]["use"] = json!("old");
+        let made = practice.post("ServiceRequest", &build::referral_with(ada.clone())).await.expect(201);
+        assert!(is_flagged(&made.body, "no-nhs-number"), "{}", made.body["meta"]);
+        ada["identifier"][0]["use"] = json!("official");
+        ada["identifier"][0]["period"] = json!({ "end": "2026-03-02" });
+        let made = practice.post("ServiceRequest", &build::referral_with(ada)).await.expect(201);
+        assert!(!is_flagged(&made.body, "no-nhs-number"), "{}", made.body["meta"]);
+        let mut referral = build::referral();
+        referral["subject"]["identifier"]["use"] = json!("old");
+        let refused = practice.post("ServiceRequest", &referral).await.expect(422);
+        assert_eq!(refused.expression(), "ServiceRequest.subject.identifier");
+    }
+
+    async fn of_two_numbers_that_differ_neither_is_taken_and_a_person_settles_whose_they_are(app: TestApp) {
+        let practice = app.practice("TESTA1").await;
+        let other = json!({ "system": NHS_NUMBER, "value": build::BERT.0 });
+        let mut both = build::person(build::ADA);
+        both["identifier"].as_array_mut().unwrap().push(other.clone());
+        let made = practice.post("ServiceRequest", &build::referral_with(both.clone())).await.expect(201);
+        assert_eq!(app.rows("select nhs_number from person").await, [[Value::Null]]);
+        assert!(is_flagged(&made.body, "identity-conflict"), "{}", made.body["meta"]);
+        assert_eq!(open(&app, "resolve-identity").await, 1);
+        let tasks = tasks_of(&app, &made.id()).await;
+        let contact = tasks.iter().find(|task| task["code"]["coding"][0]["code"] == "contact-patient").unwrap();
+        assert!(contact["note"].to_string().contains("Two NHS numbers"), "{}", contact["note"]);
+
+        // In a Bundle it is doubted as well, and asked about once.
+        let urn = build::urn();
+        let mut referral = build::referral();
+        referral["subject"] = json!({ "reference": urn });
+        let bundle = build::transaction([(build::urn(), referral), (urn, both)]);
+        let made = practice.post("", &bundle).await.expect(200).made();
+        let sent = practice.get(made[0].as_str()).await.expect(200).body;
+        assert!(is_flagged(&sent, "identity-conflict"), "{}", sent["meta"]);
+        assert_eq!(open(&app, "resolve-identity").await, 2);
+
+        // The same number twice is one.
+        let mut same = build::person(build::ADA);
+        same["identifier"].as_array_mut().unwrap().push(json!({ "system": NHS_NUMBER, "value": "999 000 0018" }));
+        let made = practice.post("ServiceRequest", &build::referral_with(same)).await.expect(201);
+        let mut ada = ours(&app, &made.id()).await;
+        assert_eq!(ada["identifier"][0]["value"], build::ADA.0);
+
+        // Nor does a new version of a Patient bring in a second number.
+        ada["identifier"].as_array_mut().unwrap().push(other.clone());
+        let path = format!("Patient/{}", ada["id"].as_str().unwrap());
+        let refused = app.staff("coach-north").await.put(path.as_str(), &ada).await.expect(422);
+        assert_eq!(refused.expression(), "Patient.identifier[1]");
+        ada["identifier"][1]["use"] = json!("old");
+        app.staff("coach-north").await.put(path.as_str(), &ada).await.expect(200);
+        let mut theirs = practice.post("Patient", &build::person(build::ADA)).await.expect(201).body;
+        theirs["identifier"].as_array_mut().unwrap().push(other);
+        let path = format!("Patient/{}", theirs["id"].as_str().unwrap());
+        practice.put(path.as_str(), &theirs).if_match(1).await.expect(409);
+    }
+
+    async fn a_senders_patient_that_comes_to_have_two_numbers_is_doubted_once(app: TestApp) {
+        let practice = app.practice("TESTA1").await;
+        let mut someone = build::patient(build::ADA.0, build::ADA.1, build::ADA.3);
+        someone.as_object_mut().unwrap().remove("identifier");
+        let kept = practice.post("Patient", &someone).await.expect(201);
+        let number = |number: &str| json!({ "system": NHS_NUMBER, "value": number });
+        let mut changed = kept.body.clone();
+        changed["identifier"] = json!([number(build::ADA.0), number(build::BERT.0)]);
+        let path = format!("Patient/{}", kept.id());
+        let first = practice.put(path.as_str(), &changed).await.expect(200);
+        assert!(is_flagged(&first.body, "identity-conflict"), "{}", first.body["meta"]);
+        changed["gender"] = json!("female");
+        let second = practice.put(path.as_str(), &changed).await.expect(200);
+        assert!(is_flagged(&second.body, "identity-conflict"), "{}", second.body["meta"]);
+        assert_eq!(open(&app, "resolve-identity").await, 1);
+    }
 }
