@@ -380,4 +380,14 @@ on_each_database! {
         assert!(refused.expression().starts_with("Bundle.entry[2].resource.identifier"), "{}", refused.text);
         assert_eq!(app.stored().await, before);
     }
+
+    async fn two_contained_resources_of_one_id_are_refused_for_which_is_meant_nobody_can_say(app: TestApp) {
+        let practice = app.practice("TESTA1").await;
+        let mut twice = build::referral_with(build::person(build::ADA));
+        let mut other = build::person(build::BERT);
+        other["id"] = json!("person");
+        twice["contained"].as_array_mut().unwrap().push(other);
+        let refused = practice.post("ServiceRequest", &twice).await.expect(400);
+        assert_eq!(refused.expression(), "ServiceRequest.contained[1].id");
+    }
 }

@@ -1,6 +1,6 @@
 //! The resource the walk stands in: its contained resources, and which of them are referred to.
 //!
-//! R4 rules dom-2 to dom-5 and ref-1, and the types a reference may point to.
+//! R4 rules dom-2 to dom-5 and ref-1, ids that are given once, and the types a reference may point to.
 
 use std::collections::HashSet;
 
@@ -110,13 +110,19 @@ impl<'r> Scope<'r> {
         ids.contains(id)
     }
 
-    /// At the end of the resource: contained resources nobody refers to (dom-3).
-    pub(super) fn unused_contained(&self, at: &Place<'_>, found: &mut Findings) {
+    /// At the end of the resource: contained resources that have the id of another, so that nobody can tell which of
+    /// them a reference means (<https://hl7.org/fhir/R4/references.html#contained>), or that nobody refers to (dom-3).
+    pub(super) fn whole_contained(&self, at: &Place<'_>, found: &mut Findings) {
+        let mut ids = HashSet::new();
         for (index, contained) in self.contained.iter().enumerate() {
             if found.full() {
                 return;
             }
             let id = contained.get("id").and_then(Value::as_str);
+            if id.is_some_and(|id| !ids.insert(id)) {
+                let text = "Another contained resource has this id. Give each its own, and refer to it by that.";
+                found.error(IssueCode::Invariant, &at.child("contained").item(index).child("id"), text);
+            }
             if !id.is_some_and(|id| self.mentioned.contains(id)) && !self.refer_back.contains(&index) {
                 let text = "R4 rule dom-3: a contained resource must be referred to with # and its id, or refer to the resource around it with #.";
                 found.error(IssueCode::Invariant, &at.child("contained").item(index), text);

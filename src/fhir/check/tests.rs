@@ -152,6 +152,9 @@ fn contained_resources_are_checked_and_follow_their_rules() {
     let nested =
         json!({ "resourceType": "Patient", "id": "p", "contained": [{ "resourceType": "Patient", "active": true }] });
     only(with(nested), IssueCode::Invariant, "ServiceRequest.contained[0].contained");
+    let patient = |id: &str| json!({ "resourceType": "Patient", "id": id, "active": true });
+    let twice = request(json!({ "subject": { "reference": "#p" }, "contained": [patient("p"), patient("p")] }));
+    only(twice, IssueCode::Invariant, "ServiceRequest.contained[1].id");
     let unused = request(json!({ "contained": [{ "resourceType": "Patient", "id": "q", "active": true }] }));
     only(unused, IssueCode::Invariant, "ServiceRequest.contained[0]");
     let unknown = with(json!({ "resourceType": "Pateint", "id": "p" }));

@@ -29,7 +29,7 @@ impl<'r> Walk<'r> {
     pub(super) fn resource(&mut self, value: &'r Value, at: &Place<'_>) {
         let outer = std::mem::replace(&mut self.scope, Scope::of(value));
         self.resource_content(value, at);
-        self.scope.unused_contained(at, &mut self.found);
+        self.scope.whole_contained(at, &mut self.found);
         self.scope = outer;
     }
 
