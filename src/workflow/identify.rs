@@ -73,7 +73,7 @@ impl Identified {
     }
 }
 
-/// The person a `subject` (or `patient`) element means, held. `expression` is where the element stands.
+/// The person whom the `subject` of a resource means, held. `expression` is where the resource stands.
 pub(super) async fn subject(
     unit: &mut Unit<'_>,
     sent: &Sent,
@@ -81,15 +81,17 @@ pub(super) async fn subject(
     element: &Value,
     expression: &str,
 ) -> Result<Identified> {
+    let here = format!("{expression}.subject");
     let reference = path::text(element, "reference").unwrap_or_default();
     if let Some(contained) = reference.strip_prefix('#') {
-        let patient = holder
+        let (at, patient) = holder
             .all("contained")
             .into_iter()
-            .find(|c| path::text(c, "id") == Some(contained) && path::text(c, "resourceType") == Some("Patient"))
-            .ok_or_else(|| not_at_hand(expression, "is not contained in the resource"))?;
+            .enumerate()
+            .find(|(_, c)| path::text(c, "id") == Some(contained) && path::text(c, "resourceType") == Some("Patient"))
+            .ok_or_else(|| not_at_hand(&here, "is not contained in the resource"))?;
         let patient = Resource::from_value(patient.clone())?;
-        let facts = facts_of(unit, sent, &patient, "Patient").await?;
+        let facts = facts_of(unit, sent, &patient, &format!("{expression}.contained[{at}]")).await?;
         return identify(unit, facts).await;
     }
     if let Some(("Patient", id)) = unit.house.local(reference)
@@ -110,7 +112,7 @@ pub(super) async fn subject(
         });
     }
     if path::text(element, "identifier.system") == Some(NHS_NUMBER) {
-        let at = format!("{expression}.identifier");
+        let at = format!("{here}.identifier");
         let number = read_number(unit, element.get("identifier"), &at)?;
         if !element.get("identifier").is_some_and(|identifier| identity::is_in_use(identifier, unit.now)) {
             return Err(Error::rule(
@@ -131,7 +133,7 @@ pub(super) async fn subject(
             return Ok(Identified::known(held(unit, person).await?));
         }
     }
-    Err(not_at_hand(expression, "is not at hand"))
+    Err(not_at_hand(&here, "is not at hand"))
 }
 
 impl Facts {

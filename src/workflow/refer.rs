@@ -146,10 +146,13 @@ pub(super) async fn subject_of(
     request: &Resource,
     expression: &str,
 ) -> Result<Identified> {
-    let at = format!("{expression}.subject");
     match request.value().get("subject") {
-        Some(subject) => identify::subject(unit, sent, request, &subject.clone(), &at).await,
-        None => Err(Error::rule(IssueCode::Required, at, "A ServiceRequest says who it is for. Send the subject.")),
+        Some(subject) => identify::subject(unit, sent, request, subject, expression).await,
+        None => Err(Error::rule(
+            IssueCode::Required,
+            format!("{expression}.subject"),
+            "A ServiceRequest says who it is for. Send the subject.",
+        )),
     }
 }
 

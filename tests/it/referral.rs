@@ -381,6 +381,18 @@ on_each_database! {
         assert_eq!(app.stored().await, before);
     }
 
+    async fn what_is_wrong_with_a_contained_person_is_named_where_it_stands(app: TestApp) {
+        let practice = app.practice("TESTA1").await;
+        let mut wrong = build::person(build::ADA);
+        wrong["identifier"][0]["value"] = json!("9990000019");
+        let referral = build::referral_with(wrong);
+        let refused = practice.post("ServiceRequest", &referral).await.expect(422);
+        assert_eq!(refused.expression(), "ServiceRequest.contained[0].identifier[0].value");
+        let bundle = build::transaction([(build::urn(), build::referral()), (build::urn(), referral)]);
+        let refused = practice.post("", &bundle).await.expect(422);
+        assert_eq!(refused.expression(), "Bundle.entry[1].resource.contained[0].identifier[0].value");
+    }
+
     async fn two_contained_resources_of_one_id_are_refused_for_which_is_meant_nobody_can_say(app: TestApp) {
         let practice = app.practice("TESTA1").await;
         let mut twice = build::referral_with(build::person(build::ADA));
