@@ -50,6 +50,13 @@ pub fn is_in_use(identifier: &Value, now: DateTime<Utc>) -> bool {
     path::text(identifier, "use") != Some("old") && !ended
 }
 
+/// Whether a Patient says anything by which the person can be found or called.
+pub fn names_somebody(patient: &Resource) -> bool {
+    patient.text("identifier.value").is_some()
+        || patient.text("telecom.value").is_some()
+        || !patient.all("name").is_empty()
+}
+
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
@@ -108,6 +115,29 @@ mod tests {
         assert_eq!(read(&[plain(ADA), plain(BERT), plain(ADA)]), Ok(Number::Differing { second: 1 }));
         assert_eq!(read(&[plain(ADA), plain("999 000 0018")]), one(ADA));
         assert_eq!(read(&[]), Ok(Number::Unknown));
+    }
+
+    #[test]
+    fn a_patient_without_identifier_name_and_telecom_names_nobody() {
+        let names = |said: Value| {
+            let mut patient = json!({ "resourceType": "Patient", "gender": "female", "birthDate": "1957-03-04" });
+            patient.as_object_mut().unwrap().extend(said.as_object().unwrap().clone());
+            names_somebody(&Resource::from_value(patient).unwrap())
+        };
+        for nothing in [
+            json!({}),
+            json!({ "identifier": [{ "system": NHS_NUMBER }] }),
+            json!({ "telecom": [{ "system": "phone" }] }),
+        ] {
+            assert!(!names(nothing.clone()), "{nothing}");
+        }
+        for somebody in [
+            json!({ "identifier": [{ "value": "77" }] }),
+            json!({ "telecom": [{ "system": "phone", "value": "01632 960001" }] }),
+            json!({ "name": [{ "text": "Ada" }] }),
+        ] {
+            assert!(names(somebody.clone()), "{somebody}");
+        }
     }
 
     #[test]

@@ -91,7 +91,16 @@ pub(super) async fn subject(
             .find(|(_, c)| path::text(c, "id") == Some(contained) && path::text(c, "resourceType") == Some("Patient"))
             .ok_or_else(|| not_at_hand(&here, "is not contained in the resource"))?;
         let patient = Resource::from_value(patient.clone())?;
-        let facts = facts_of(unit, sent, &patient, &format!("{expression}.contained[{at}]")).await?;
+        let at = format!("{expression}.contained[{at}]");
+        if !identity::names_somebody(&patient) {
+            return Err(Error::rule(
+                IssueCode::Required,
+                at,
+                "The contained Patient has no identifier, no name and no telecom, so nobody could tell who it is. Send \
+                 one of them.",
+            ));
+        }
+        let facts = facts_of(unit, sent, &patient, &at).await?;
         return identify(unit, facts).await;
     }
     if let Some(("Patient", id)) = unit.house.local(reference)
@@ -113,7 +122,13 @@ pub(super) async fn subject(
     }
     if path::text(element, "identifier.system") == Some(NHS_NUMBER) {
         let at = format!("{here}.identifier");
-        let number = read_number(unit, element.get("identifier"), &at)?;
+        let Some(number) = read_number(unit, element.get("identifier"), &at)? else {
+            return Err(Error::rule(
+                IssueCode::Required,
+                format!("{at}.value"),
+                "The identifier has no value, so it names nobody. Send the NHS number.",
+            ));
+        };
         if !element.get("identifier").is_some_and(|identifier| identity::is_in_use(identifier, unit.now)) {
             return Err(Error::rule(
                 IssueCode::BusinessRule,
@@ -121,7 +136,7 @@ pub(super) async fn subject(
                 "This NHS number is not in use any more (use old, or its period has ended). Send the one that is.",
             ));
         }
-        return identify(unit, Facts::default().with_number(number)).await;
+        return identify(unit, Facts::default().with_number(Some(number))).await;
     }
     if let Some(value) = path::text(element, "identifier.value") {
         let system = path::text(element, "identifier.system");

@@ -1,6 +1,6 @@
 //! A referral arrives: however it was sent it is acknowledged, kept as it is, and waits for the right people.
 
-use livewell::fhir::systems::{ENTRY_ROUTE, REFERRAL_FLAG, REFERRAL_REFERENCE};
+use livewell::fhir::systems::{ENTRY_ROUTE, NHS_NUMBER, REFERRAL_FLAG, REFERRAL_REFERENCE};
 use serde_json::{Value, json};
 
 use crate::support::caller::Caller;
@@ -379,6 +379,33 @@ on_each_database! {
         let refused = practice.post("", &bundle(person)).await.expect(422);
         assert!(refused.expression().starts_with("Bundle.entry[2].resource.identifier"), "{}", refused.text);
         assert_eq!(app.stored().await, before);
+    }
+
+    async fn a_person_whom_nobody_could_find_or_call_is_no_subject(app: TestApp) {
+        let practice = app.practice("TESTA1").await;
+        let stored = app.stored().await;
+        let mut without = build::referral();
+        without["subject"]["identifier"].as_object_mut().unwrap().remove("value");
+        let refused = practice.post("ServiceRequest", &without).await.expect(422);
+        assert_eq!(refused.expression(), "ServiceRequest.subject.identifier.value");
+        let bundle = build::transaction([(build::urn(), without)]);
+        let refused = practice.post("", &bundle).await.expect(422);
+        assert_eq!(refused.expression(), "Bundle.entry[0].resource.subject.identifier.value");
+
+        let nobody = json!({ "resourceType": "Patient", "gender": "female", "birthDate": "1957-03-04",
+            "identifier": [{ "system": NHS_NUMBER }] });
+        let refused = practice.post("ServiceRequest", &build::referral_with(nobody.clone())).await.expect(422);
+        assert_eq!(refused.expression(), "ServiceRequest.contained[0]");
+        assert_eq!(app.stored().await, stored);
+        for (element, said) in [
+            ("name", json!([{ "text": "Ada" }])),
+            ("telecom", json!([{ "system": "phone", "value": "01632 960001" }])),
+            ("identifier", json!([{ "system": "https://practice.example/Id/local", "value": "77" }])),
+        ] {
+            let mut somebody = nobody.clone();
+            somebody[element] = said;
+            sent(&practice, &build::referral_with(somebody)).await;
+        }
     }
 
     async fn what_is_wrong_with_a_contained_person_is_named_where_it_stands(app: TestApp) {
