@@ -45,10 +45,12 @@ impl Doubt {
     fn text(self) -> &'static str {
         match self {
             Doubt::OtherBirthDate => {
-                "The NHS number is known with another birth date: check who this is before anything else."
+                "The NHS number is known with another birth date: check who this is before anything else. Nothing reaches \
+                 the GP record until then."
             }
             Doubt::TwoNumbers => {
-                "Two NHS numbers that differ were sent: check which is the person's before anything else."
+                "Two NHS numbers that differ were sent: check which is the person's before anything else. Nothing \
+                 reaches the GP record until then."
             }
         }
     }

@@ -84,7 +84,7 @@ async fn accept(
     let identifiers = business_identifiers(&request);
     let reference = new_reference();
     add_reference(&mut request, &reference);
-    let mut checks = flags(unit, sent, &mut request, person).await?;
+    let mut checks = flags(unit, sent, &mut request, found).await?;
     checks.extend(identify::raise(unit, &mut request, found, &id).await?);
     let row = ReferralRow {
         id: id.clone(),
@@ -218,7 +218,8 @@ fn add_reference(request: &mut Resource, reference: &str) {
 }
 
 /// Flags the referral with what to check, and says it in sentences for the Task.
-async fn flags(unit: &mut Unit<'_>, sent: &Sent, request: &mut Resource, person: &PersonRow) -> Result<Vec<String>> {
+async fn flags(unit: &mut Unit<'_>, sent: &Sent, request: &mut Resource, found: &Identified) -> Result<Vec<String>> {
+    let person = &found.person;
     let mut said = Vec::new();
     let practice = unit.practice(&person.practice).await?;
     let known = eligibility::Person {
@@ -234,7 +235,8 @@ async fn flags(unit: &mut Unit<'_>, sent: &Sent, request: &mut Resource, person:
         flag(request, check.code);
         said.push(check.text);
     }
-    if person.nhs_number.is_none() {
+    // One in dispute was sent: that is what is to be settled, and nobody is asked for another.
+    if person.nhs_number.is_none() && found.conflict.is_none() {
         flag(request, "no-nhs-number");
         said.push("There is no NHS number: ask for it. Nothing reaches the GP record until it is known.".to_owned());
     }

@@ -262,4 +262,15 @@ on_each_database! {
         assert!(is_flagged(&second.body, "identity-conflict"), "{}", second.body["meta"]);
         assert_eq!(open(&app, "resolve-identity").await, 1);
     }
+
+    async fn a_number_in_dispute_is_not_said_to_be_missing(app: TestApp) {
+        let practice = app.practice("TESTA1").await;
+        practice.post("ServiceRequest", &build::referral_with(build::person(build::ADA))).await.expect(201);
+        let made = practice.post("ServiceRequest", &build::referral_with(other_ada())).await.expect(201);
+        assert!(is_flagged(&made.body, "identity-conflict") && !is_flagged(&made.body, "no-nhs-number"));
+        let tasks = tasks_of(&app, &made.id()).await;
+        let contact = tasks.iter().find(|task| task["code"]["coding"][0]["code"] == "contact-patient").unwrap();
+        let notes = contact["note"].to_string();
+        assert!(notes.contains("another birth date") && !notes.contains("no NHS number"), "{notes}");
+    }
 }
