@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use crate::fhir::when::{instant, start_of};
-use crate::fhir::{Resource, systems};
+use crate::fhir::{IssueCode, Resource, systems};
 use crate::pathway::pam::PamReading;
 use crate::store::{DeliveryRow, MeshMessageRow, ReferralRow, Sight, TaskRow};
 
@@ -17,9 +17,11 @@ pub async fn status(asking: Asking<'_>, id: &str) -> Result<Value> {
     let mut tx = asking.store.read().await?;
     let stored = asking.request(&mut tx, id).await?;
     let referral = tx.referral(id).await?.ok_or_else(|| {
-        Error::NotSupported(
-            "This ServiceRequest is kept as context and is no referral to Live Well, so nothing becomes of it here."
-                .to_owned(),
+        Error::rule(
+            IssueCode::BusinessRule,
+            "ServiceRequest",
+            "This ServiceRequest is kept as context and is no referral to Live Well, so nothing becomes of it here. Ask for \
+             the $status of a referral.",
         )
     })?;
     let tasks = tx.tasks_of_referral(id).await?;

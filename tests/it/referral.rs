@@ -429,4 +429,14 @@ on_each_database! {
         let refused = practice.post("ServiceRequest", &twice).await.expect(400);
         assert_eq!(refused.expression(), "ServiceRequest.contained[1].id");
     }
+
+    async fn what_became_of_a_request_that_is_no_referral_is_answered_with_what_it_is(app: TestApp) {
+        let practice = app.practice("TESTA1").await;
+        let mut draft = build::referral();
+        draft["status"] = json!("draft");
+        let draft = sent(&practice, &draft).await;
+        let refused = practice.get(format!("ServiceRequest/{draft}/$status")).await.expect(422);
+        assert_eq!((refused.issue(), refused.expression()), ("business-rule", "ServiceRequest"));
+        assert!(refused.text.contains("no referral"), "{}", refused.text);
+    }
 }
