@@ -68,6 +68,18 @@ pub(super) async fn change_referral(
             refer::reprioritise(unit, &referral, request.text("priority")).await?;
             unit.change(request).await
         }
+        Some("active") => Err(Error::conflict(
+            "ServiceRequest.status",
+            match referral.state.as_str() {
+                "withdrawn" => {
+                    "This referral was withdrawn, and stays so. Send a new one, with an identifier of its own."
+                }
+                _ => {
+                    "This referral is over already, and $status says how it ended. Send a new one, with an identifier of \
+                     its own."
+                }
+            },
+        )),
         _ => Err(Error::conflict(
             "ServiceRequest.status",
             "Of a referral its sender sets active, revoked or entered-in-error; completed is the service's to set.",

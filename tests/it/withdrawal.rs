@@ -110,4 +110,18 @@ on_each_database! {
         }
         assert_eq!(practice.get(path.as_str()).await.expect(200).version(), 1);
     }
+
+    async fn a_referral_that_was_taken_back_stays_so_and_its_sender_is_told_to_send_a_new_one(app: TestApp) {
+        let practice = app.practice("TESTA1").await;
+        let made = practice.post("ServiceRequest", &build::referral()).await.expect(201);
+        let path = format!("ServiceRequest/{}", made.id());
+        let mut request = made.body.clone();
+        request["status"] = json!("revoked");
+        practice.put(path.as_str(), &request).if_match(1).await.expect(200);
+        let refused = practice.put(path.as_str(), &made.body).if_match(2).await.expect(409);
+        assert_eq!(refused.expression(), "ServiceRequest.status");
+        let text = refused.body["issue"][0]["diagnostics"].as_str().unwrap();
+        assert!(text.contains("withdrawn") && text.contains("Send a new one"), "{text}");
+        assert_eq!(practice.get(path.as_str()).await.expect(200).body["status"], "revoked");
+    }
 }
