@@ -27,6 +27,8 @@ pub(super) struct Ahead {
     referrals: HashSet<(String, String)>,
     /// Practices by ODS code; `None` where the directory has none.
     pub(super) practices: HashMap<String, Option<Practice>>,
+    /// The spells that this unit begins, by person.
+    pub(super) spells: HashMap<String, String>,
     /// No subscription listened.
     pub(super) unheard: bool,
 }
@@ -55,6 +57,7 @@ impl Ahead {
                     (ods, practice)
                 })
                 .collect(),
+            spells: HashMap::new(),
             unheard: !found.listened,
         })
     }

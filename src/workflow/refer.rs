@@ -275,10 +275,14 @@ async fn locality(unit: &mut Unit<'_>, person: &PersonRow, sender: &str) -> Resu
 /// Joins the person's open spell with us, or begins one.
 async fn join_episode(unit: &mut Unit<'_>, person: &PersonRow, referral: &str) -> Result<String> {
     let request = json!({ "reference": format!("ServiceRequest/{referral}") });
-    let known = !unit.makes("Patient", &person.id);
-    if known
-        && let Some(open) = unit.tx.open_episode(&person.id).await?
-        && let Some(seen) = unit.get("EpisodeOfCare", &open.id).await?
+    let open = match unit.ahead.spells.get(&person.id) {
+        // With another referral of this Bundle.
+        Some(begun) => Some(begun.clone()),
+        None if unit.makes("Patient", &person.id) => None,
+        None => unit.tx.open_episode(&person.id).await?.map(|open| open.id),
+    };
+    if let Some(open) = open
+        && let Some(seen) = unit.get("EpisodeOfCare", &open).await?
     {
         let mut episode = seen.resource;
         let requests = episode.map_mut().entry("referralRequest").or_insert_with(|| json!([]));
@@ -286,9 +290,10 @@ async fn join_episode(unit: &mut Unit<'_>, person: &PersonRow, referral: &str) -
             requests.push(request);
         }
         unit.change(episode).await?;
-        return Ok(open.id);
+        return Ok(open);
     }
     let id = Unit::new_id();
+    unit.ahead.spells.insert(person.id.clone(), id.clone());
     unit.tx
         .insert_episode(&EpisodeRow {
             id: id.clone(),

@@ -104,6 +104,20 @@ on_each_database! {
         assert_eq!(app.count("task where code = 'contact-patient'").await, 5);
     }
 
+    async fn two_referrals_of_a_person_in_one_bundle_join_one_spell_and_each_has_its_first_task(app: TestApp) {
+        let practice = app.practice("TESTA1").await;
+        // Of someone who is new, and of someone who is known.
+        for referrals in [2, 4] {
+            let all = [build::referral(), build::person(build::ADA), build::referral()];
+            let made = practice.post("", &build::transaction(all.map(|one| (build::urn(), one)))).await.expect(200).made();
+            assert_ne!(made[0], made[2]);
+            assert_eq!((app.count("episode").await, app.count("referral").await), (1, referrals));
+            assert_eq!(app.count("task where code = 'contact-patient'").await, referrals);
+            let spells = app.system().await.get("EpisodeOfCare").await.expect(200).resources();
+            assert_eq!(spells[0]["referralRequest"].as_array().unwrap().len() as i64, referrals);
+        }
+    }
+
     async fn entries_of_a_bundle_mean_each_other_by_the_senders_own_urls(app: TestApp) {
         let practice = app.practice("TESTA1").await;
         let mut person = build::person(build::ADA);
