@@ -19,7 +19,7 @@ use super::types::kept;
 use crate::auth::scope::Interaction;
 use crate::fhir::outcome::operation_outcome;
 use crate::fhir::patch::Steps;
-use crate::fhir::{Invalid, Issue, IssueCode, Resource, Severity, path};
+use crate::fhir::{Invalid, Issue, IssueCode, Resource, path};
 use crate::workflow::{Ask, Entry, Patch, Submission, Written, retrying, submit};
 
 /// Which resource a request means.
@@ -221,7 +221,7 @@ fn gone(call: &Call, written: Option<&Written>) -> Response {
     let response = match preferred(call) {
         Some(Return::OperationOutcome) => {
             let said = "It is deleted. Its history is kept.".to_owned();
-            let issue = Issue { severity: Severity::Information, ..Issue::general(IssueCode::Informational, said) };
+            let issue = Issue::information(said);
             call.format.value(StatusCode::OK, &operation_outcome(&[issue]))
         }
         _ => StatusCode::NO_CONTENT.into_response(),
@@ -263,7 +263,7 @@ pub(super) fn written_answer(call: &Call, status: StatusCode, written: Written, 
         Some(Return::Minimal) => status.into_response(),
         Some(Return::OperationOutcome) => {
             let said = format!("{} is at version {}.", written.kind, written.version);
-            let issue = Issue { severity: Severity::Information, ..Issue::general(IssueCode::Informational, said) };
+            let issue = Issue::information(said);
             let said: Vec<Issue> = std::iter::once(issue).chain(warnings).collect();
             call.format.value(status, &operation_outcome(&said))
         }

@@ -111,6 +111,11 @@ impl Issue {
         Issue { severity: Severity::Error, code, expression: None, text: text.into() }
     }
 
+    /// Nothing is wrong: something worth knowing, of no element.
+    pub fn information(text: impl Into<String>) -> Issue {
+        Issue { severity: Severity::Information, ..Issue::general(IssueCode::Informational, text) }
+    }
+
     /// The same issue seen from further out: `Patient.name` under `Bundle.entry[0].resource` becomes
     /// `Bundle.entry[0].resource.name`.
     pub fn under(mut self, outer: &str) -> Issue {

@@ -8,6 +8,8 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::fhir::etag::{Tags, etag};
+use crate::fhir::outcome::operation_outcome;
+use crate::fhir::systems::REFERRAL_REFERENCE;
 use crate::fhir::when::instant;
 use crate::fhir::{Issue, IssueCode, Resource};
 use crate::store::{Store, Stored, SubmissionRow};
@@ -75,8 +77,22 @@ pub struct Answer {
     /// One for each entry, in its order; `created` is false for what was there already. `None` where nothing was written:
     /// there was nothing to delete, or it is to be read.
     pub entries: Vec<Option<Written>>,
+    /// The references to read out (`LW-7K3M-92QX`) of the referrals in a Bundle, by id.
+    pub references: HashMap<String, String>,
     /// The first answer again, for a resend of a Bundle: a transaction-response.
     pub again: Option<String>,
+}
+
+impl Answer {
+    /// To one resource that was sent before.
+    fn one(written: Option<Written>) -> Answer {
+        Answer { entries: vec![written], references: HashMap::new(), again: None }
+    }
+
+    /// To a Bundle that was sent before.
+    fn again(first: String) -> Answer {
+        Answer { entries: Vec::new(), references: HashMap::new(), again: Some(first) }
+    }
 }
 
 /// Does what was sent, or nothing of it.
@@ -126,6 +142,7 @@ async fn knowing(
     }
     keep::note_dangling(&mut unit, &places).await?;
     let bundle = submission.bundle;
+    let references = if bundle { references(&mut unit, &places).await? } else { HashMap::new() };
     if bundle || submission.key.is_some() {
         let row = SubmissionRow {
             id,
@@ -133,7 +150,10 @@ async fn knowing(
             key: submission.key.clone().unwrap_or_default(),
             digest,
             status: 201,
-            answer: if bundle { response_bundle(&places, unit.now).to_string() } else { places_reference(&places) },
+            answer: match bundle {
+                true => response_bundle(&places, &references, unit.now).to_string(),
+                false => places_reference(&places),
+            },
             created_at: now.into(),
         };
         unit.tx.insert_submission(&row).await?;
@@ -144,7 +164,19 @@ async fn knowing(
             *place = Written { created: place.created, ..w.clone() };
         }
     }
-    Ok(Answer { entries: places, again: None })
+    Ok(Answer { entries: places, references, again: None })
+}
+
+/// The references of the referrals among what was written.
+async fn references(unit: &mut Unit<'_>, places: &[Option<Written>]) -> Result<HashMap<String, String>> {
+    let mut references = HashMap::new();
+    for written in places.iter().flatten().filter(|w| w.kind == "ServiceRequest" && !w.deleted) {
+        let seen = unit.get(&written.kind, &written.id).await?;
+        if let Some(reference) = seen.as_ref().and_then(|seen| seen.resource.identifier(REFERRAL_REFERENCE)) {
+            references.insert(written.id.clone(), reference.to_owned());
+        }
+    }
+    Ok(references)
 }
 
 /// Whether what was sent would be taken: it is done, and nothing of it is kept.
@@ -240,14 +272,14 @@ async fn answered_before(unit: &mut Unit<'_>, submission: &Submission, digest: &
     }
     unit.audit("resend", "Bundle", "");
     if before.answer.starts_with('{') {
-        return Ok(Some(Answer { entries: Vec::new(), again: Some(before.answer) }));
+        return Ok(Some(Answer::again(before.answer)));
     }
     let Some((kind, id)) = before.answer.split_once('/') else {
-        return Ok(Some(Answer { entries: vec![None], again: None }));
+        return Ok(Some(Answer::one(None)));
     };
     let stored = unit.tx.resource(kind, id, &unit.actor.sight.clone()).await?.ok_or(Error::NotFound)?;
     unit.audit("resend", &before.answer, &stored.person);
-    Ok(Some(Answer { entries: vec![Some(as_found(stored))], again: None }))
+    Ok(Some(Answer::one(Some(as_found(stored)))))
 }
 
 /// The answer to a referral that is sent again: what its Bundle was answered with, or the referral itself.
@@ -255,11 +287,11 @@ async fn again(unit: &mut Unit<'_>, referral: &str, bundle: bool) -> Result<Answ
     let row = unit.tx.referral(referral).await?.ok_or(Error::NotFound)?;
     unit.audit("resend", &format!("ServiceRequest/{referral}"), &row.person);
     if bundle && let Some(submission) = unit.tx.submission(&row.submission).await? {
-        return Ok(Answer { entries: Vec::new(), again: Some(submission.answer) });
+        return Ok(Answer::again(submission.answer));
     }
     let stored =
         unit.tx.resource("ServiceRequest", referral, &unit.actor.sight.clone()).await?.ok_or(Error::NotFound)?;
-    Ok(Answer { entries: vec![Some(as_found(stored))], again: None })
+    Ok(Answer::one(Some(as_found(stored))))
 }
 
 /// What was there already, as an answer.
@@ -279,9 +311,20 @@ fn places_reference(places: &[Option<Written>]) -> String {
     places.first().and_then(Option::as_ref).map(|w| format!("{}/{}", w.kind, w.id)).unwrap_or_default()
 }
 
-/// The transaction-response to a Bundle.
-pub fn response_bundle(places: &[Option<Written>], now: chrono::DateTime<chrono::Utc>) -> Value {
-    let entry: Vec<Value> = places.iter().map(|w| json!({ "response": response(w.as_ref()) })).collect();
+/// The transaction-response to a Bundle. Each referral's entry says its reference: it is the acknowledgement, and what
+/// the sender reads out to the person.
+pub fn response_bundle(
+    places: &[Option<Written>],
+    references: &HashMap<String, String>,
+    now: chrono::DateTime<chrono::Utc>,
+) -> Value {
+    let mut entry: Vec<Value> = places.iter().map(|w| json!({ "response": response(w.as_ref()) })).collect();
+    for (entry, written) in entry.iter_mut().zip(places) {
+        if let Some(reference) = written.as_ref().and_then(|w| references.get(&w.id)) {
+            let said = Issue::information(format!("The referral's reference is {reference}."));
+            entry["response"]["outcome"] = operation_outcome(&[said]);
+        }
+    }
     let mut bundle = json!({ "resourceType": "Bundle", "type": "transaction-response" });
     bundle["timestamp"] = json!(instant(now));
     if !entry.is_empty() {

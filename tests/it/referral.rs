@@ -453,4 +453,35 @@ on_each_database! {
         assert_eq!((refused.issue(), refused.expression()), ("business-rule", "ServiceRequest"));
         assert!(refused.text.contains("no referral"), "{}", refused.text);
     }
+
+    async fn a_transaction_is_answered_with_the_reference_of_each_referral(app: TestApp) {
+        let practice = app.practice("TESTA1").await;
+        let mut draft = build::referral();
+        draft["status"] = json!("draft");
+        let all = [build::referral(), build::person(build::ADA), draft, build::referral()];
+        let bundle = build::transaction(all.map(|one| (build::urn(), one)));
+        let first = practice.post("", &bundle).await.expect(200);
+        let entries = first.body["entry"].as_array().unwrap();
+        for (at, made) in first.made().into_iter().enumerate() {
+            let outcome = &entries[at]["response"]["outcome"];
+            if at == 1 || at == 2 {
+                assert_eq!(outcome, &Value::Null, "{made} is no referral");
+                continue;
+            }
+            let reference = reference_of(&practice.get(made).await.expect(200).body);
+            assert_eq!(outcome["issue"].as_array().unwrap().len(), 1);
+            let issue = &outcome["issue"][0];
+            assert_eq!((&issue["severity"], &issue["code"]), (&json!("information"), &json!("informational")));
+            assert_eq!(issue["diagnostics"], format!("The referral's reference is {reference}."));
+        }
+        assert_eq!(practice.post("", &bundle).await.expect(200).body, first.body, "a resend is told the same");
+        // With whatever else is preferred, and in XML.
+        let bundle = || build::transaction([(build::urn(), build::referral())]);
+        for prefer in ["return=representation", "return=OperationOutcome", "return=minimal"] {
+            let said = practice.post("", &bundle()).header("Prefer", prefer).await.expect(200).text;
+            assert!(said.contains("The referral's reference is LW-"), "{prefer}: {said}");
+        }
+        let xml = practice.post("", &bundle()).header("Accept", "application/fhir+xml").await.expect(200).text;
+        assert!(xml.contains("reference is LW-"), "{xml}");
+    }
 }

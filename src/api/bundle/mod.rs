@@ -16,7 +16,7 @@ use super::format::{checked, parse};
 use super::inner::{Answered, Inner};
 use super::state::{Call, State};
 use crate::fhir::outcome::operation_outcome;
-use crate::fhir::{Invalid, Issue, IssueCode, Resource, Severity};
+use crate::fhir::{Invalid, Issue, IssueCode, Resource};
 use crate::workflow::{self, Answer, Ask, Submission, Written, response_bundle, retrying, submit};
 
 /// `POST /fhir` (<https://hl7.org/fhir/R4/http.html#transaction>).
@@ -91,7 +91,7 @@ async fn transaction(doors: &State, inner: &Inner, call: &Call, bundle: Resource
 
 /// The transaction-response, with as much of what was written as is preferred.
 fn response(call: &Call, answer: &Answer) -> Value {
-    let mut bundle = response_bundle(&answer.entries, call.now);
+    let mut bundle = response_bundle(&answer.entries, &answer.references, call.now);
     for (at, written) in answer.entries.iter().enumerate() {
         match (preferred(call), written) {
             (Some(Return::Representation), Some(Written { deleted: false, body, .. })) => {
@@ -102,8 +102,12 @@ fn response(call: &Call, answer: &Answer) -> Value {
             }
             (Some(Return::OperationOutcome), Some(written)) => {
                 let said = format!("{} is at version {}.", written.kind, written.version);
-                let issue = Issue { severity: Severity::Information, ..Issue::general(IssueCode::Informational, said) };
-                bundle["entry"][at]["response"]["outcome"] = operation_outcome(&[issue]);
+                let mut outcome = operation_outcome(&[Issue::information(said)]);
+                let there = &mut bundle["entry"][at]["response"]["outcome"];
+                match (there["issue"].as_array_mut(), outcome["issue"].as_array_mut()) {
+                    (Some(issues), Some(more)) => issues.append(more),
+                    _ => *there = outcome,
+                }
             }
             _ => {}
         }
