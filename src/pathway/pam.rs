@@ -92,8 +92,8 @@ pub struct PamReading {
 impl PamReading {
     /// Reads an Observation. `None` when it is not a PAM score, or says with `dataAbsentReason` why there is none.
     ///
-    /// Refused as unprocessable: a score that is missing, outside 0 to 100 or with more than one decimal, a unit that is
-    /// not `{score}`, a level that is not a whole number from 1 to 4.
+    /// Refused as unprocessable: a score that is missing, outside 0 to 100 or with more than one decimal, a bound
+    /// (`comparator`), a unit that is not that of a score, a level that is not a whole number from 1 to 4.
     pub fn read(observation: &Resource, codes: &CodeTable, cut_offs: &CutOffs) -> Result<Option<PamReading>, Invalid> {
         let fields = observation.value();
         let is_pam =
@@ -131,17 +131,33 @@ fn read_score(fields: &Value) -> Result<Score, Invalid> {
             "A PAM score is a valueQuantity with a value from 0 to 100, or a dataAbsentReason.",
         )
     })?;
-    // The unit may be absent; another one would make the number mean something else.
-    let unit = fields.get("valueQuantity").and_then(|quantity| {
-        let of_ucum = quantity.get("system").and_then(Value::as_str) == Some(systems::UCUM);
-        quantity.get("code").and_then(Value::as_str).filter(|_| of_ucum)
-    });
-    if unit.is_some_and(|unit| !["{score}", "1"].contains(&unit)) {
+    let said = |member: &str| fields.get("valueQuantity")?.get(member)?.as_str();
+    if said("comparator").is_some() {
         return Err(refuse(
-            "Observation.valueQuantity.code",
+            "Observation.valueQuantity.comparator",
             IssueCode::Value,
-            "The unit of a PAM score is {score} (http://unitsofmeasure.org).",
+            "A PAM score is the number that the licensed tool gives, not a bound of it. Leave the comparator out.",
         ));
+    }
+    // The unit may be absent; another one would make the number mean something else. Where there is a code, the text
+    // beside it is only how it is shown.
+    match (said("code"), said("unit")) {
+        (Some(code), _) if said("system") == Some(systems::UCUM) && !["{score}", "1"].contains(&code) => {
+            return Err(refuse(
+                "Observation.valueQuantity.code",
+                IssueCode::Value,
+                "The unit of a PAM score is {score} (http://unitsofmeasure.org).",
+            ));
+        }
+        (None, Some(unit)) if !["{score}", "score", "points"].contains(&unit.trim().to_lowercase().as_str()) => {
+            return Err(refuse(
+                "Observation.valueQuantity.unit",
+                IssueCode::Value,
+                "The unit of a PAM score is score, with the code {score} (http://unitsofmeasure.org). Send it so, or leave \
+                 it out.",
+            ));
+        }
+        _ => {}
     }
     value.as_number().and_then(|number| Score::parse(&number.to_string())).ok_or_else(|| {
         refuse(
@@ -253,6 +269,26 @@ mod tests {
         let percent = observation(r#"{"value":56,"code":"%","system":"http://unitsofmeasure.org"}"#, None);
         let refused = read(&percent, "B").unwrap_err();
         assert_eq!(refused.issues.first().unwrap().expression.as_deref(), Some("Observation.valueQuantity.code"));
+    }
+
+    #[test]
+    fn a_bound_is_no_score_and_a_unit_said_in_words_is_that_of_a_score() {
+        let refused = |quantity: &str| {
+            let refused = read(&observation(quantity, None), "B").unwrap_err();
+            refused.issues.first().unwrap().expression.clone().unwrap()
+        };
+        assert_eq!(refused(r#"{"value":56.4,"comparator":"<"}"#), "Observation.valueQuantity.comparator");
+        for unit in ["%", "kg", "per cent"] {
+            let quantity = json!({ "value": 56.4, "unit": unit }).to_string();
+            assert_eq!(refused(&quantity), "Observation.valueQuantity.unit", "{unit}");
+        }
+        for unit in ["{score}", "score", "Points"] {
+            let quantity = json!({ "value": 56.4, "unit": unit }).to_string();
+            assert!(read(&observation(&quantity, None), "B").unwrap().is_some(), "{unit}");
+        }
+        // Where there is a code, the unit is what it says, in whatever words.
+        let coded = json!({ "value": 56.4, "unit": "PAM-13", "code": "{score}", "system": systems::UCUM }).to_string();
+        assert!(read(&observation(&coded, None), "B").unwrap().is_some());
     }
 
     #[test]
