@@ -134,12 +134,10 @@ impl Writer {
             self.beginning = false;
         }
         // Cleared last: if this is cut off, whoever comes next has the same doubt.
-        if self.doubtful && self.open {
-            if self.begins_anew().await {
-                self.waiting.drain(..).for_each(|one| drop(one.send(Err(StoreError::Unavailable(None)))));
-                self.unfinished = false;
-                self.listening = None;
-            }
+        if self.doubtful && self.open && self.begins_anew().await {
+            self.waiting.drain(..).for_each(|one| drop(one.send(Err(StoreError::Unavailable(None)))));
+            self.unfinished = false;
+            self.listening = None;
         }
         self.doubtful = false;
         if !self.unfinished {

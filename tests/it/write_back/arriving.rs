@@ -124,10 +124,11 @@ on_each_database! {
     async fn a_person_the_practice_does_not_know_so_is_a_persons_to_settle(app: TestApp) {
         let practice = app.practice("TESTA1").await;
         let coach = app.staff("coach-north").await;
-        let mut expected = Vec::new();
+        let (mut expected, mut numbers) = (Vec::new(), Vec::new());
         for (nth, reason) in ["patient-not-found", "birth-date-differs", "family-name-differs", "several-patients"].into_iter().enumerate() {
             let journey = refer(&app, &practice, "TESTA1", "routine").await;
             let number = &journey.nhs_number;
+            numbers.push(number.clone());
             match reason {
                 "birth-date-differs" => registered(&app, "TESTA1", number, "Example", "1961-04-22").await,
                 "family-name-differs" => registered(&app, "TESTA1", number, "Otherwise", "1951-04-22").await,
@@ -149,7 +150,7 @@ on_each_database! {
         let task = crate::journey::claim_next(&co_ordinator, "co-ordinator").await.expect(200).body;
         assert_eq!(path::text(&task, "code.coding.code"), Some("delivery-failed"));
         let text = task.to_string();
-        assert!(!text.contains("999") && !text.contains("Example"), "{text}");
+        assert!(!numbers.iter().any(|number| text.contains(number.as_str())) && !text.contains("Example"), "{text}");
     }
 
     async fn cause_delivery_and_audit_are_one_unit_of_work(app: TestApp) {
