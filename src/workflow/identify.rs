@@ -1,8 +1,8 @@
 //! Identity: one Patient of ours per person, and what senders call Patient beside it.
 //!
 //! A sender's Patient is kept as the sender's own, linked (`refer`) to ours, and never overwrites ours. The same NHS
-//! number with another birth date is not merged, and of two numbers neither is taken: a person looks at it. Without an NHS number the person is provisional,
-//! works as usual, and only write-back waits.
+//! number with another birth date is not merged, and of two numbers neither is taken: a person looks at it. Without an NHS
+//! number the person is provisional, works as usual, and only write-back waits.
 
 use serde_json::{Value, json};
 

@@ -57,7 +57,8 @@ on_each_database! {
     async fn a_number_that_staff_correct_is_not_put_back_by_a_referral_that_comes_meanwhile(app: TestApp) {
         let practice = app.practice("TESTA1").await;
         let staff = app.staff("co-ordinator").await;
-        (practice.token().await, staff.token().await);
+        practice.token().await;
+        staff.token().await;
         for n in 0..6 {
             let (was, right) = (number(2 * n), number(2 * n + 1));
             practice.post("ServiceRequest", &build::referral_of(&was)).await.expect(201);
@@ -83,7 +84,9 @@ on_each_database! {
         let system = app.client("other", "TESTB9", "system/*.cruds").await;
         let practice = app.practice("TESTA1").await;
         let coach = app.staff("coach-north").await;
-        (system.token().await, practice.token().await, coach.token().await);
+        system.token().await;
+        practice.token().await;
+        coach.token().await;
         for n in 0..8 {
             let number = number(n);
             let referral = system.post("ServiceRequest", &build::referral_of(&number)).await.expect(201).id();
@@ -123,7 +126,8 @@ on_each_database! {
     async fn transactions_about_the_same_people_in_any_order_never_deadlock(app: TestApp) {
         let practice = app.practice("TESTA1").await;
         let other = app.practice("TESTA2").await;
-        (practice.token().await, other.token().await);
+        practice.token().await;
+        other.token().await;
         let about = |numbers: [usize; 2]| entries(&numbers.map(|n| build::referral_of(&number(n))));
         // Nobody knows them yet, and then both do.
         for _ in 0..4 {
@@ -143,7 +147,8 @@ on_each_database! {
     async fn recording_changing_a_task_and_withdrawing_never_deadlock(app: TestApp) {
         let practice = app.practice("TESTA1").await;
         let coach = app.staff("coach-north").await;
-        (practice.token().await, coach.token().await);
+        practice.token().await;
+        coach.token().await;
         for n in 0..12 {
             let number = number(n);
             let ada = teaching(&number, &json!({ "birthDate": "1950-01-01", "name": [{ "family": "Testfamily" }],
