@@ -36,6 +36,7 @@ async fn add(args: &ClientAdd) -> Result<(), Failed> {
         ours_only(&row, &house.organization())?;
     }
     put(&store, &row).await.map_err(|e| e.explained())?;
+    store.close().await;
     say!("{} may call for {} with {}", row.id, row.organization, row.scopes);
     say!("token endpoint (aud of its assertions): {}/oauth/token", config.http.origin(config.http.listen));
     for missing in not_in_directory(&store, &row).await.map_err(|e| e.explained())? {

@@ -12,11 +12,16 @@ use crate::fhir::{Invalid, Issue, IssueCode, path};
 /// The parameters of one call, all of them known to the operation.
 pub(in crate::api) struct Inputs(Vec<Value>);
 
+/// Whether a body carries no parameters, as clients send one that have none: left out, empty, or null.
+fn says_nothing(body: &[u8]) -> bool {
+    matches!(body.trim_ascii(), b"" | b"{}" | b"null")
+}
+
 impl Inputs {
     /// Reads the query, and the body where there is one.
     pub(in crate::api) fn read(call: &Call, operation: &Operation, body: &[u8]) -> Result<Inputs, Error> {
         let mut inputs = Inputs::of_query(call, operation)?;
-        if !body.is_empty() {
+        if !says_nothing(body) {
             let (resource, _) = read(call, body)?;
             if resource.kind() != "Parameters" {
                 let text = "This operation takes a Parameters resource.";
