@@ -4,33 +4,23 @@
 //! number with another birth date is not merged, and of two numbers neither is taken: a person looks at it. Without an NHS
 //! number the person is provisional, works as usual, and only write-back waits.
 
+mod facts;
+mod patients;
+
 use serde_json::{Value, json};
 
-use crate::fhir::nhs_number::{NhsNumber, NhsNumberError};
 use crate::fhir::systems::{NHS_NUMBER, ODS};
-use crate::fhir::{Issue, IssueCode, Resource, path};
+use crate::fhir::{IssueCode, Resource, path};
 use crate::pathway::identity::{self, Number};
 use crate::store::{Belongs, PersonRow, StoreError};
 
 use super::transaction::Sent;
 use super::unit::flag;
 use super::{Error, Result, Unit, tasks};
+use facts::{Facts, facts_of, read_number};
 
-/// Who a submission says someone is.
-#[derive(Default)]
-pub(super) struct Facts {
-    nhs_number: Option<NhsNumber>,
-    birth_date: String,
-    family: String,
-    /// ODS code of the registered practice, '' where it is not said.
-    practice: String,
-    /// The NHS number that was sent fails its check digit: it is kept as sent and identifies nobody.
-    unsure: bool,
-    /// Two NHS numbers that differ were sent, and neither is taken: the place of the second.
-    second_number: Option<usize>,
-    /// What our Patient is first made from.
-    patient: Option<Resource>,
-}
+pub(super) use facts::organization_code;
+pub(super) use patients::{change_patient, patient};
 
 /// Why nobody can tell who someone is.
 #[derive(Clone, Copy)]
@@ -153,15 +143,6 @@ pub(super) async fn subject(
     Err(not_at_hand(&here, "is not at hand"))
 }
 
-impl Facts {
-    /// With the NHS number that was sent; one that fails its check digit identifies nobody.
-    fn with_number(mut self, number: Option<NhsNumber>) -> Facts {
-        self.unsure = number.as_ref().is_some_and(|n| !n.check_digit_holds());
-        self.nhs_number = number.filter(NhsNumber::check_digit_holds);
-        self
-    }
-}
-
 fn not_at_hand(expression: &str, why: &str) -> Error {
     Error::rule(
         IssueCode::NotFound,
@@ -173,84 +154,12 @@ fn not_at_hand(expression: &str, why: &str) -> Error {
     )
 }
 
-/// Reads what a Patient says of a person.
-pub(super) async fn facts_of(unit: &mut Unit<'_>, sent: &Sent, patient: &Resource, expression: &str) -> Result<Facts> {
-    let number = identity::number(patient, unit.house.nhs_numbers, unit.now)
-        .map_err(|(at, why)| no_number(&format!("{expression}.identifier[{at}]"), why))?;
-    let (nhs_number, second_number) = match number {
-        Number::Unknown => (None, None),
-        Number::One(number) => (Some(number), None),
-        Number::Differing { second } => (None, Some(second)),
-    };
-    let mut practice = String::new();
-    for reference in patient.all("generalPractitioner") {
-        if let Some(ods) = organization_code(unit, sent, patient, reference).await? {
-            practice = ods;
-            break;
-        }
-    }
-    let facts = Facts {
-        birth_date: patient.text("birthDate").unwrap_or_default().to_owned(),
-        family: family_name(patient),
-        practice,
-        second_number,
-        patient: Some(patient.clone()),
-        ..Facts::default()
-    };
-    Ok(facts.with_number(nhs_number))
-}
-
-/// The family name in use: the official or usual one, else the first.
-fn family_name(patient: &Resource) -> String {
-    let names = patient.all("name");
-    let of_use = |wanted: &str| names.iter().find(|n| path::text(n, "use") == Some(wanted));
-    let name = of_use("official").or_else(|| of_use("usual")).or_else(|| names.first());
-    name.and_then(|n| path::text(n, "family")).unwrap_or_default().to_owned()
-}
-
-fn read_number(unit: &Unit<'_>, identifier: Option<&Value>, expression: &str) -> Result<Option<NhsNumber>> {
-    let Some(text) = identifier.and_then(|i| path::text(i, "value")) else { return Ok(None) };
-    NhsNumber::parse_as(text, unit.house.nhs_numbers).map(Some).map_err(|why| no_number(expression, why))
-}
-
-fn no_number(expression: &str, why: NhsNumberError) -> Error {
-    Error::rule(IssueCode::Value, format!("{expression}.value"), why.to_string())
-}
-
 /// Why a Patient was flagged as one in dispute.
 fn doubt_about(unit: &Unit<'_>, patient: &Resource) -> Doubt {
     match identity::number(patient, unit.house.nhs_numbers, unit.now) {
         Ok(Number::Differing { .. }) => Doubt::TwoNumbers,
         _ => Doubt::OtherBirthDate,
     }
-}
-
-/// The ODS code of the organisation a reference names: by identifier, contained, in the same submission, or known here.
-pub(super) async fn organization_code(
-    unit: &mut Unit<'_>,
-    sent: &Sent,
-    holder: &Resource,
-    reference: &Value,
-) -> Result<Option<String>> {
-    if path::text(reference, "identifier.system") == Some(ODS) {
-        return Ok(path::text(reference, "identifier.value").map(str::to_owned));
-    }
-    let Some(text) = path::text(reference, "reference") else { return Ok(None) };
-    if let Some(id) = text.strip_prefix('#') {
-        let contained = holder.all("contained").into_iter().find(|c| path::text(c, "id") == Some(id));
-        return Ok(contained.and_then(|c| Resource::from_value(c.clone()).ok()).and_then(|o| ods_of(&o)));
-    }
-    if let Some(organization) = sent.resource(text) {
-        return Ok(ods_of(organization));
-    }
-    match unit.house.local(text) {
-        Some(("Organization", id)) => Ok(unit.see("Organization", id).await?.and_then(|seen| ods_of(&seen.resource))),
-        _ => Ok(None),
-    }
-}
-
-fn ods_of(organization: &Resource) -> Option<String> {
-    (organization.kind() == "Organization").then(|| organization.identifier(ODS).map(str::to_owned))?
 }
 
 /// Finds the person these facts mean, or makes one.
@@ -400,25 +309,6 @@ async fn complete(
     Ok(person)
 }
 
-/// Keeps a Patient that was sent as the sender's own, linked to ours.
-pub(super) async fn patient(
-    unit: &mut Unit<'_>,
-    sent: &Sent,
-    mut patient: Resource,
-    expression: &str,
-) -> Result<String> {
-    let facts = facts_of(unit, sent, &patient, expression).await?;
-    let found = identify(unit, facts).await?;
-    let person = found.person.clone();
-    link(&mut patient, &person.id);
-    raise(unit, &mut patient, &found, "").await?;
-    unit.audit("create", &patient.reference(), &person.id);
-    let belongs =
-        Belongs { sender: unit.actor.organization.clone(), person: person.id.clone(), referral: String::new() };
-    unit.create(patient, belongs);
-    Ok(person.id)
-}
-
 /// Flags what a person has to settle about who someone is, and asks a co-ordinator for it. Answers what to tell whoever
 /// makes the first contact.
 pub(super) async fn raise(
@@ -450,101 +340,4 @@ pub(super) async fn raise(
         }
     }
     Ok(said)
-}
-
-fn link(patient: &mut Resource, ours: &str) {
-    let to_ours = json!({ "other": { "reference": format!("Patient/{ours}") }, "type": "refer" });
-    let links = patient.map_mut().entry("link").or_insert_with(|| json!([]));
-    if let Some(links) = links.as_array_mut()
-        && !links.contains(&to_ours)
-    {
-        links.push(to_ours);
-    }
-}
-
-/// A new version of a Patient: a sender's own, or ours when staff settle who someone is.
-pub(super) async fn change_patient(unit: &mut Unit<'_>, sent: &Sent, mut patient: Resource) -> Result<()> {
-    let id = patient.id().unwrap_or_default().to_owned();
-    let seen = unit.see("Patient", &id).await?.ok_or(Error::NotFound)?;
-    if seen.belongs.person != id {
-        if seen.belongs.sender != unit.actor.organization {
-            return Err(Error::Forbidden(
-                "This Patient is another organisation's own record; send your own.".to_owned(),
-            ));
-        }
-        let facts = facts_of(unit, sent, &patient, "Patient").await?;
-        same_person(unit, &facts, &seen.belongs.person).await?;
-        if facts.second_number.is_some() {
-            doubt(unit, &mut patient, &seen.belongs.person).await?;
-        }
-        link(&mut patient, &seen.belongs.person);
-        unit.audit("update", &patient.reference(), &seen.belongs.person);
-        return unit.change(patient).await;
-    }
-    if !unit.actor.ours {
-        return Err(Error::Forbidden(
-            "This Patient is Live Well's own record; send yours, and it is linked.".to_owned(),
-        ));
-    }
-    let facts = facts_of(unit, sent, &patient, "Patient").await?;
-    if let Some(second) = facts.second_number {
-        return Err(Error::rule(
-            IssueCode::BusinessRule,
-            format!("Patient.identifier[{second}]"),
-            "Our Patient has one NHS number. Leave this one out, or say that it is not in use any more (use old).",
-        ));
-    }
-    unit.hold_person(&id).await?;
-    let mut person = unit.tx.person(&id).await?.ok_or(Error::NotFound)?;
-    if let Some(number) = &facts.nhs_number {
-        let other = unit.person_by_nhs_number(number.as_str()).await?;
-        if other.is_some_and(|other| other.id != id) {
-            return Err(Error::Conflict(Issue::error(
-                IssueCode::Duplicate,
-                "Patient.identifier",
-                "Another Patient of ours has this NHS number. Settle which of the two it belongs to first.",
-            )));
-        }
-    }
-    person.nhs_number = facts.nhs_number.as_ref().map(|number| number.as_str().to_owned());
-    person.birth_date = facts.birth_date;
-    person.family = facts.family;
-    person.practice = facts.practice;
-    person.locality = unit.practice(&person.practice).await?.map(|p| p.locality).unwrap_or_default();
-    unit.update_person(&person).await?;
-    if person.nhs_number.is_some() {
-        super::deliver::identity_is_settled(unit, &person).await?;
-    }
-    unit.audit("update", &patient.reference(), &id);
-    unit.change(patient).await
-}
-
-/// A sender's Patient that has come to have two NHS numbers is in dispute from now on, and asked about once.
-async fn doubt(unit: &mut Unit<'_>, patient: &mut Resource, person: &str) -> Result<()> {
-    unit.hold_person(person).await?;
-    let person = unit.tx.person(person).await?.ok_or(Error::NotFound)?;
-    let told = unit.tx.has_open_task_for_person(&person.id, "resolve-identity").await?;
-    let found = Identified { conflict: Some(Doubt::TwoNumbers), told, ..Identified::known(person) };
-    raise(unit, patient, &found, "").await?;
-    Ok(())
-}
-
-/// Refuses a new version of a sender's Patient that means someone else.
-async fn same_person(unit: &mut Unit<'_>, facts: &Facts, person: &str) -> Result<()> {
-    let Some(known) = unit.tx.person(person).await? else { return Ok(()) };
-    let number = facts.nhs_number.as_ref().map(NhsNumber::as_str);
-    let other_number = match (number, known.nhs_number.as_deref()) {
-        (Some(sent), Some(ours)) => sent != ours,
-        // Of two that differ at most one is that of the person.
-        (None, Some(_)) => facts.second_number.is_some(),
-        _ => false,
-    };
-    if other_number || disagree(&known.birth_date, &facts.birth_date) {
-        return Err(Error::conflict(
-            "Patient",
-            "This Patient would be someone else: its NHS number or birth date is not that of the person it was sent for. \
-             Send a new Patient, and a new referral that names it.",
-        ));
-    }
-    Ok(())
 }
