@@ -15,6 +15,9 @@ use crate::pathway::delivery::Why;
 /// Most values in one answer, counted by commas, those in texts included.
 const MOST_VALUES: usize = 100_000;
 
+/// How often a request is begun that its connection, ending first, never took.
+const MOST_BEGINNINGS: usize = 6;
+
 /// The HTTP client with its limits.
 pub(super) struct Wire {
     pub(super) client: Client,
@@ -72,7 +75,7 @@ impl Wire {
 
     pub(super) async fn send_within(&self, url: &Url, request: RequestBuilder, limit: usize) -> Result<Answer, Lost> {
         self.guard.check_url(url).map_err(|_| Lost { why: Why::AddressRefused, sent: false })?;
-        let mut response = request.send().await.map_err(|e| lost(&e))?;
+        let mut response = begin(request).await?;
         let status = response.status().as_u16();
         let headers = std::mem::take(response.headers_mut());
         let declared = response.content_length().unwrap_or(0);
@@ -83,6 +86,25 @@ impl Wire {
         };
         Ok(Answer { status, headers, body })
     }
+}
+
+/// Sends a request, and once more where a fresh connection ended before it took it: hyper gives the request back then and
+/// keeps to itself why, so that a refusal of our certificate is found out only by asking again.
+async fn begin(mut request: RequestBuilder) -> Result<reqwest::Response, Lost> {
+    let mut begun = 1;
+    loop {
+        let again = request.try_clone();
+        match (request.send().await, again) {
+            (Err(error), Some(again)) if begun < MOST_BEGINNINGS && never_taken(&error) => request = again,
+            (result, _) => return result.map_err(|e| lost(&e)),
+        }
+        begun += 1;
+    }
+}
+
+/// Whether hyper gave the request back unsent.
+fn never_taken(error: &reqwest::Error) -> bool {
+    !error.is_timeout() && sources(error).any(|e| e.downcast_ref().is_some_and(hyper::Error::is_canceled))
 }
 
 async fn read(response: &mut reqwest::Response, limit: usize) -> Result<Vec<u8>, Why> {
@@ -96,10 +118,13 @@ async fn read(response: &mut reqwest::Response, limit: usize) -> Result<Vec<u8>,
     Ok(body)
 }
 
+fn sources(error: &reqwest::Error) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
+    std::iter::successors(error.source(), |&inner| inner.source())
+}
+
 /// What a transport error means. Its own text is dropped: it holds the URL.
 fn lost(error: &reqwest::Error) -> Lost {
-    let mut source = error.source();
-    while let Some(inner) = source {
+    for inner in sources(error) {
         if inner.downcast_ref::<AddressRefused>().is_some() {
             return Lost { why: Why::AddressRefused, sent: false };
         }
@@ -110,11 +135,10 @@ fn lost(error: &reqwest::Error) -> Lost {
             // A server that wants a certificate reads no request before it has one.
             return Lost { why: Why::CertificateRefused, sent: false };
         }
-        source = inner.source();
     }
     if error.is_builder() {
         Lost { why: Why::RequestNotMade, sent: false }
-    } else if error.is_connect() {
+    } else if error.is_connect() || never_taken(error) {
         Lost { why: if error.is_timeout() { Why::Timeout } else { Why::Unreachable }, sent: false }
     } else {
         Lost { why: if error.is_timeout() { Why::Timeout } else { Why::ConnectionLost }, sent: true }
