@@ -19,6 +19,7 @@ use crate::fhir::{Issue, IssueCode};
 pub(super) struct Inner(Router);
 
 /// One request of an entry.
+#[derive(Clone)]
 pub(super) struct Ask {
     pub method: Method,
     /// Below `/fhir/`, as the entry has it.

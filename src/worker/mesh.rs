@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Worker;
 use crate::outbound::{Heard, Mesh};
+use crate::pathway::delivery::Why;
 use crate::store::{At, MessageName};
 use crate::workflow::{self, Heeded, retrying};
 
@@ -66,19 +67,19 @@ async fn taken(worker: &Worker, name: &str, now: DateTime<Utc>, next: DateTime<U
 #[derive(Debug, thiserror::Error)]
 enum Stopped {
     #[error("{0}")]
-    Mesh(crate::pathway::delivery::Why),
+    Mesh(Why),
     #[error("{0}")]
     Work(#[from] workflow::Error),
 }
 
-/// Heeds what is in the inbox, one message after the other. Each is taken out of it after what it said is durable, so that
-/// one whose taking failed is read again, which changes nothing.
+/// Heeds what is in the inbox, one message after the other. One that cannot be handed out keeps none behind it waiting.
 async fn inbox(worker: &Worker, mesh: &Mesh) -> Result<(), Stopped> {
-    let now = worker.clock.now();
-    for id in mesh.inbox(now).await.map_err(Stopped::Mesh)? {
-        let Some(message) = mesh.read(&id, now).await.map_err(Stopped::Mesh)? else { continue };
-        if heed(worker, mesh, &id, &message.heard).await? {
-            mesh.taken(&id, now).await.map_err(Stopped::Mesh)?;
+    for id in mesh.inbox(worker.clock.now()).await.map_err(Stopped::Mesh)? {
+        match one(worker, mesh, &id).await {
+            Err(Stopped::Mesh(why @ (Why::Status(_) | Why::AnswerUnreadable | Why::AnswerTooLarge))) => {
+                tracing::warn!(mesh.message = id, why = why.code(), "MESH does not hand out a message of the inbox");
+            }
+            done => done?,
         }
     }
     let mut tx = worker.store.write().await.map_err(workflow::Error::from)?;
@@ -86,6 +87,17 @@ async fn inbox(worker: &Worker, mesh: &Mesh) -> Result<(), Stopped> {
     tx.commit().await.map_err(workflow::Error::from)?;
     // What waited behind what is settled now may go.
     worker.wake.notify_one();
+    Ok(())
+}
+
+/// Heeds a message, and takes it out of the inbox after what it said is durable: one whose taking failed is read again,
+/// which changes nothing.
+async fn one(worker: &Worker, mesh: &Mesh, id: &str) -> Result<(), Stopped> {
+    let now = worker.clock.now();
+    let Some(message) = mesh.read(id, now).await.map_err(Stopped::Mesh)? else { return Ok(()) };
+    if heed(worker, mesh, id, &message.heard).await? {
+        mesh.taken(id, now).await.map_err(Stopped::Mesh)?;
+    }
     Ok(())
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::fhir::etag::Tags;
 use crate::fhir::scope::Interaction;
-use crate::fhir::search::{self, Context, Criterion, Refused, Word};
+use crate::fhir::search::{self, Context, Criterion, IndexRow, Refused, Word};
 use crate::fhir::{IssueCode, Resource};
 use crate::store::{At, Hold, Stored};
 
@@ -63,10 +63,11 @@ impl Criteria {
         Ok(Criteria { kind: kind.to_owned(), asked, names })
     }
 
-    /// Whether a resource that is not in the database is meant; `None` where that cannot be told without it.
-    pub(super) fn mean(&self, resource: &Resource) -> Option<bool> {
+    /// Whether a resource that is not in the database is meant; `None` where that cannot be told without it. `rows` are what
+    /// it is searched by.
+    pub(super) fn mean(&self, resource: &Resource, rows: &[IndexRow]) -> Option<bool> {
         match resource.kind() == self.kind {
-            true => search::matches(resource, None, &self.asked),
+            true => search::matches(resource, rows, None, &self.asked),
             false => Some(false),
         }
     }

@@ -22,20 +22,34 @@ pub(super) fn rewrite(value: &mut Value, targets: &HashMap<&str, String>) {
                             target.clone_into(text);
                         }
                     }
-                    Value::String(html) if name == "div" && html.contains("=\"urn:") => {
-                        for (link, target) in targets.iter().filter(|(link, _)| link.starts_with("urn:")) {
-                            for attribute in ["href", "src"] {
-                                *html = html
-                                    .replace(&format!("{attribute}=\"{link}\""), &format!("{attribute}=\"{target}\""));
-                            }
-                        }
-                    }
+                    Value::String(html) if name == "div" && html.contains(URN) => *html = narrative(html, targets),
                     other => rewrite(other, targets),
                 }
             }
         }
         _ => {}
     }
+}
+
+/// How the value of an attribute begins that names another entry.
+const URN: &str = "=\"urn:";
+
+/// A narrative whose links (`href`, `src`) that have a target point at it.
+fn narrative(html: &str, targets: &HashMap<&str, String>) -> String {
+    let mut out = String::with_capacity(html.len());
+    let mut rest = html;
+    while let Some(at) = rest.find(URN) {
+        let (attribute, value) = rest.split_at(at);
+        let value = &value[2..];
+        let (link, after) = value.split_at(value.find('"').unwrap_or(value.len()));
+        let links = attribute.ends_with("href") || attribute.ends_with("src");
+        out.push_str(attribute);
+        out.push_str("=\"");
+        out.push_str(targets.get(link).filter(|_| links).map_or(link, String::as_str));
+        rest = after;
+    }
+    out.push_str(rest);
+    out
 }
 
 /// Every reference in a resource, with the path of the element that holds it.

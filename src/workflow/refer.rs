@@ -358,7 +358,7 @@ pub(super) async fn reprioritise(unit: &mut Unit<'_>, of: &ReferralRow, priority
             continue;
         }
         task.map_mut().insert("priority".to_owned(), json!(wanted));
-        task.map_mut()["restriction"]["period"]["end"] = json!(instant(due));
+        tasks::say_due(&mut task, due.into());
         let row = TaskRow { priority: i64::from(referral::priority_rank(wanted)), due: due.into(), ..row };
         tasks::save(unit, row, task).await?;
     }

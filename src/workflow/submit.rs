@@ -79,7 +79,8 @@ pub struct Answer {
     pub entries: Vec<Option<Written>>,
     /// The references to read out (`LW-7K3M-92QX`) of the referrals in a Bundle, by id.
     pub references: HashMap<String, String>,
-    /// The first answer again, for a resend of a Bundle: a transaction-response.
+    /// The first answer again, for a resend of a Bundle: a transaction-response about the entries that write, since what is
+    /// read beside them is read anew.
     pub again: Option<String>,
 }
 
@@ -151,7 +152,7 @@ async fn knowing(
             digest,
             status: 201,
             answer: match bundle {
-                true => response_bundle(&places, &references, unit.now).to_string(),
+                true => response_bundle(&written_by(submission, &places), &references, unit.now).to_string(),
                 false => places_reference(&places),
             },
             created_at: now.into(),
@@ -159,12 +160,19 @@ async fn knowing(
         unit.tx.insert_submission(&row).await?;
     }
     let written = unit.commit().await?;
+    let written: HashMap<_, _> = written.iter().map(|w| ((w.kind.as_str(), w.id.as_str()), w)).collect();
     for place in places.iter_mut().flatten() {
-        if let Some(w) = written.iter().find(|w| w.kind == place.kind && w.id == place.id) {
-            *place = Written { created: place.created, ..w.clone() };
+        if let Some(w) = written.get(&(place.kind.as_str(), place.id.as_str())) {
+            *place = Written { created: place.created, ..(*w).clone() };
         }
     }
     Ok(Answer { entries: places, references, again: None })
+}
+
+/// What came of the entries that write.
+fn written_by(submission: &Submission, places: &[Option<Written>]) -> Vec<Option<Written>> {
+    let writes = submission.entries.iter().zip(places).filter(|(entry, _)| !matches!(entry.ask, Ask::Read));
+    writes.map(|(_, written)| written.clone()).collect()
 }
 
 /// The references of the referrals among what was written.
@@ -202,6 +210,7 @@ fn digest(submission: &Submission) -> String {
     let names: HashMap<&str, String> = submission
         .entries
         .iter()
+        .filter(|e| !matches!(e.ask, Ask::Read))
         .enumerate()
         .filter(|(_, e)| !e.full_url.is_empty())
         .map(|(at, e)| (e.full_url.as_str(), format!("entry {at}")))

@@ -194,7 +194,7 @@ pub(super) async fn apply(
     if held != At(0) {
         // The clock stood still meanwhile.
         row.due = At::from(row.due.time() + (unit.now - held.time()));
-        task.map_mut()["restriction"]["period"]["end"] = json!(instant(row.due.time()));
+        say_due(&mut task, row.due);
     }
     row.status = moved.status().to_owned();
     row.owner = moved.owner().unwrap_or_default().to_owned();
@@ -235,6 +235,15 @@ pub(super) fn not_allowed(why: NotAllowed) -> Error {
     Error::rule(IssueCode::BusinessRule, "Task.status", why.text)
 }
 
+/// How far ahead a Task may be due.
+const LATEST_DUE: chrono::Duration = chrono::Duration::days(3653);
+
+/// Says in a Task when it is due.
+pub(super) fn say_due(task: &mut Resource, due: At) {
+    let restriction = task.map_mut().entry("restriction").or_insert_with(|| json!({}));
+    restriction["period"]["end"] = json!(instant(due.time()));
+}
+
 /// What a PUT may change beside the state.
 const OPEN_TO_CHANGE: [&str; 8] =
     ["priority", "note", "output", "businessStatus", "statusReason", "executionPeriod", "lastModified", "restriction"];
@@ -264,7 +273,14 @@ pub(super) async fn change_task(unit: &mut Unit<'_>, wanted: Resource) -> Result
         return Ok(());
     }
     row.priority = i64::from(priority_rank(task.text("priority").unwrap_or_default()));
-    row.due = task.text("restriction.period.end").and_then(start_of).map_or(row.due, At::from);
+    match wanted.text("restriction.period.end").and_then(start_of) {
+        Some(due) if due > unit.now + LATEST_DUE => {
+            let text = "This is years away. Say when the Task is due, at most ten years from now.";
+            return Err(Error::rule(IssueCode::Value, "Task.restriction.period.end", text));
+        }
+        Some(due) => row.due = due.into(),
+        None => say_due(&mut task, row.due),
+    }
     unit.tx.reorder_task(&row.id, row.priority, row.due).await?;
     match event {
         None => drop(save(unit, row, task).await?),
@@ -293,6 +309,8 @@ fn take_over(task: &mut Resource, wanted: &Resource) {
     for element in OPEN_TO_CHANGE.iter().filter(|e| !matches!(**e, "executionPeriod" | "lastModified")) {
         match wanted.value().get(*element) {
             Some(value) => drop(task.map_mut().insert((*element).to_owned(), value.clone())),
+            // A Task is always due.
+            None if *element == "restriction" => {}
             None => drop(task.map_mut().shift_remove(*element)),
         }
     }

@@ -219,8 +219,8 @@ impl<'a> Unit<'a> {
 
     /// Whether this unit is what makes this resource.
     pub fn makes(&self, kind: &str, id: &str) -> bool {
-        let same = |t: &&Touched| t.resource.kind() == kind && t.resource.id() == Some(id);
-        self.touched.iter().find(same).is_some_and(|t| t.before.is_none())
+        let at = self.places.get(&format!("{kind}/{id}"));
+        at.and_then(|at| self.touched.get(*at)).is_some_and(|t| t.before.is_none())
     }
 
     /// The version a resource will have once this unit is durable.

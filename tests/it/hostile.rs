@@ -150,6 +150,15 @@ fn bad_bodies() -> Vec<Bad> {
         ("a last entry with a bad NHS number", JSON, "/fhir", bundle(vec![post(json!({ "resourceType": "Patient", "name": [{ "family": "Canaryfeather" }] })), post(json!({ "resourceType": "Patient", "identifier": [{ "system": NUMBER, "value": "9876543211" }] }))]), 422, "Bundle.entry[1].resource.identifier[0].value"),
         ("a last entry whose subject is not here", JSON, "/fhir", bundle(vec![post(json!({ "resourceType": "Patient", "name": [{ "family": "Canaryfeather" }] })), post(serde_json::from_slice(&for_whom(json!({ "reference": "Patient/nobody" }))).unwrap())]), 422, "Bundle.entry[1].resource.subject"),
         ("two entries of one fullUrl", JSON, "/fhir", { let mut one = post(json!({ "resourceType": "Patient", "name": [{ "family": "Canaryfeather" }] })); one["fullUrl"] = json!("urn:uuid:0b6bb1e0-5b3c-4a57-8f5c-2f4b86a8e1a1"); bundle(vec![one.clone(), one]) }, 400, "Bundle.entry[1].fullUrl"),
+        ("1,500 entries whose narratives name each other, and a bad one", JSON, "/fhir", many(|n, entry| {
+            entry["fullUrl"] = json!(urn(n));
+            let div = format!("<div xmlns=\"http://www.w3.org/1999/xhtml\"><a href=\"{}\">next</a></div>", urn(n + 1));
+            entry["resource"]["text"] = json!({ "status": "generated", "div": div });
+        }), 422, "Bundle.entry[1500].resource.identifier[0].value"),
+        ("1,500 entries on a condition each, and a bad one", JSON, "/fhir", many(|n, entry| {
+            entry["request"]["ifNoneExist"] = json!(format!("identifier=https://example.org/many|{n}"));
+            entry["resource"]["identifier"] = json!([{ "system": "https://example.org/many", "value": n.to_string() }]);
+        }), 422, "Bundle.entry[1500].resource.identifier[0].value"),
         ("XML that is cut off", XML, SR, b"<ServiceRequest xmlns=\"http://hl7.org/fhir\"><status".to_vec(), 400, ""),
         ("XML of no namespace", XML, SR, b"<ServiceRequest><status value=\"Canaryfeather\"/></ServiceRequest>".to_vec(), 400, ""),
         ("XML with an unknown element", XML, SR, xml("<favouriteColour value=\"x\"/>"), 400, "ServiceRequest.favouriteColour"),
@@ -176,6 +185,21 @@ fn bad_bodies() -> Vec<Bad> {
     all.push(("bytes that are not UTF-8", JSON, SR, invalid, 400, ""));
     all.push(("UTF-16", JSON, SR, good.encode_utf16().flat_map(u16::to_le_bytes).collect(), 400, ""));
     all
+}
+
+/// A transaction of 1,500 Patients, made each by itself, and one whose NHS number is wrong.
+fn many(with: impl Fn(usize, &mut Value)) -> Vec<u8> {
+    let one = |n| {
+        let mut entry = post(json!({ "resourceType": "Patient", "name": [{ "family": "Canaryfeather" }] }));
+        with(n, &mut entry);
+        entry
+    };
+    let bad = json!({ "resourceType": "Patient", "identifier": [{ "system": NUMBER, "value": "9876543211" }] });
+    bundle((0..1_500).map(one).chain([post(bad)]).collect())
+}
+
+fn urn(n: usize) -> String {
+    format!("urn:uuid:0b6bb1e0-5b3c-4a57-8f5c-{n:012}")
 }
 
 fn nested(depth: usize) -> Vec<u8> {

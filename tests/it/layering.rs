@@ -26,7 +26,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("axum", &["api", "demo"]),
     ("tower", &["api", "demo"]),
     ("tower_http", &["api"]),
-    ("hyper", &["api", "demo"]),
+    ("hyper", &["api", "demo", "outbound"]),
     ("hyper_util", &["api", "demo"]),
     ("reqwest", &["outbound", "demo"]),
     ("sqlx", &["store"]),

@@ -312,11 +312,15 @@ through_mesh! {
         let (_, message) = with.sent().await;
         with.practice.send("OTHER_WORKFLOW", answer(&message, "record-filed", "ok", None).to_string()).await;
         with.practice.send("LIVEWELL_WRITE_BACK_ACK", "{\"resourceType\": \"Bundle\"".to_owned()).await;
+        with.practice.send("LIVEWELL_WRITE_BACK_ACK", " ".repeat(1_200_000)).await;
+        let mut of_zero = answer(&message, "record-filed", "ok", None);
+        of_zero["entry"][0]["resource"]["response"]["identifier"] = json!("a\u{0}b");
+        with.practice.send("LIVEWELL_WRITE_BACK_ACK", of_zero.to_string()).await;
         with.practice.answer(&message, "record-filed", "ok", None).await;
         with.app.clock.advance(Duration::from_secs(301));
         let patience = Instant::now() + Duration::from_secs(30);
-        while with.ours.waiting().await.len() > 2 {
-            assert!(Instant::now() < patience);
+        while with.ours.waiting().await.len() > 4 {
+            assert!(Instant::now() < patience, "what cannot be read keeps back what is behind it");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         assert_eq!(with.states().await, ["delivered"]);

@@ -52,6 +52,42 @@ on_each_database! {
         assert_eq!(app.stored().await, stored);
     }
 
+    async fn what_is_read_beside_a_resent_referral_is_read_anew_wherever_it_stands(app: TestApp) {
+        let practice = app.practice("TESTA1").await;
+        let read = json!({ "request": { "method": "GET", "url": "ServiceRequest?status=active" } });
+        let with_reads = |referral: &Value, places: &[usize]| {
+            let mut bundle = together(referral, build::person(build::ADA));
+            for place in places {
+                bundle["entry"].as_array_mut().unwrap().insert(*place, read.clone());
+            }
+            bundle
+        };
+        for at_first in [vec![], vec![2], vec![0, 2]] {
+            let referral = build::referral();
+            let first = practice.post("", &with_reads(&referral, &at_first)).await.expect(200).body;
+            let writes = |answer: &Value| {
+                let entries = answer["entry"].as_array().unwrap().iter();
+                entries.filter(|entry| entry["resource"]["type"] != "searchset").cloned().collect::<Vec<_>>()
+            };
+            assert_eq!(writes(&first).len(), 2);
+            for places in [vec![], vec![0], vec![1], vec![2], vec![0, 1, 4]] {
+                let again = practice.post("", &with_reads(&referral, &places)).await.expect(200).body;
+                assert_eq!(again["entry"].as_array().unwrap().len(), 2 + places.len());
+                assert_eq!(writes(&again), writes(&first), "{at_first:?}, then {places:?}");
+                for place in places {
+                    assert_eq!(again["entry"][place]["resource"]["type"], "searchset", "{at_first:?}");
+                }
+            }
+        }
+        let referral = build::referral();
+        let alone = practice.post("ServiceRequest", &referral).await.expect(201);
+        let mut beside = build::transaction([(build::urn(), referral)]);
+        beside["entry"].as_array_mut().unwrap().insert(0, read);
+        let again = practice.post("", &beside).await.expect(200).body;
+        let location = again["entry"][1]["response"]["location"].as_str().unwrap();
+        assert!(location.starts_with(&format!("ServiceRequest/{}/", alone.id())), "{again}");
+    }
+
     async fn what_the_sender_wrote_in_any_version_is_no_conflict_when_it_is_sent_again(app: TestApp) {
         let practice = app.practice("TESTA1").await;
         let referral = build::referral();

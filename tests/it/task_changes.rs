@@ -73,6 +73,25 @@ on_each_database! {
         }
     }
 
+    async fn a_task_stays_due_when_a_put_leaves_out_when_that_is(app: TestApp) {
+        let practice = app.practice("TESTA1").await;
+        let coach = app.staff("coach-north").await;
+        let begun = in_state(&app, &practice, &coach, "in-progress").await;
+        let url = format!("/fhir/Task/{}", begun["id"].as_str().unwrap());
+        let mut paused = changed_to(&begun, "on-hold");
+        paused.as_object_mut().unwrap().remove("restriction");
+        let held = coach.put(&url, &paused).if_match(version(&begun)).await.expect(200).body;
+        assert_eq!(held["restriction"], begun["restriction"]);
+        let resumed = changed_to(&held, "in-progress");
+        let resumed = coach.put(&url, &resumed).if_match(version(&held)).await.expect(200).body;
+        assert_eq!(resumed["restriction"], begun["restriction"]);
+
+        let mut far = resumed.clone();
+        far["restriction"]["period"]["end"] = json!("9999-12-31");
+        let refused = coach.put(&url, &far).if_match(version(&resumed)).await.expect(422);
+        assert_eq!(refusal(&refused).1, "Task.restriction.period.end");
+    }
+
     async fn a_pause_that_is_ended_in_the_wrong_way_says_the_right_one(app: TestApp) {
         let practice = app.practice("TESTA1").await;
         let coach = app.staff("coach-north").await;

@@ -154,7 +154,7 @@ fn ask(call: &Call, method: &Method, entry: &Value) -> Result<Ask, Error> {
 /// The request that an entry is by itself.
 pub(super) fn inner(call: &Call, entry: &Value) -> Result<inner::Ask, Error> {
     let method = method(entry)?;
-    let mut headers = conditions(entry);
+    let mut headers = conditions(entry)?;
     let mut body = Vec::new();
     if let Some(resource) = entry.get("resource") {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/fhir+json"));

@@ -59,33 +59,40 @@ async fn transaction(doors: &State, inner: &Inner, call: &Call, bundle: Resource
         let read = entry::of_transaction(call, at, entry);
         asked.push(read.map_err(|why| why.at(&format!("Bundle.entry[{at}]")))?);
     }
-    // A search that cannot be done is told before anything is done.
-    for (at, entry) in asked.iter().enumerate() {
-        if matches!(entry.ask, Ask::Read)
-            && entry.id.is_none()
-            && let Err(answered) = inner.rehearse(call, entry::inner(call, &sent[at])?).await
+    // What cannot be read is told before anything is done.
+    let mut reads = Vec::new();
+    for (at, entry) in asked.iter().enumerate().filter(|(_, entry)| matches!(entry.ask, Ask::Read)) {
+        let read = entry::inner(call, &sent[at]).map_err(|why| why.at(&format!("Bundle.entry[{at}]")))?;
+        if entry.id.is_none()
+            && let Err(answered) = inner.rehearse(call, read.clone()).await
         {
             return Ok(refused_entry(call, at, answered));
         }
+        reads.push((at, read));
     }
     let submission = Submission { entries: asked, bundle: true, key: idempotency_key(call)? };
     let answer =
         retrying(|| submit(&doors.store, &doors.house, &call.actor, call.now, &call.request_id, &submission)).await?;
     doors.wake.notify_one();
-    let reads: Vec<usize> = (0..sent.len()).filter(|at| matches!(submission.entries[*at].ask, Ask::Read)).collect();
-    if reads.is_empty()
-        && let Some(first) = answer.again
-    {
-        return Ok(call.format.stored(StatusCode::OK, first));
-    }
-    let mut said = match &answer.again {
-        Some(first) => serde_json::from_str(first).unwrap_or(Value::Null),
+    let mut said = match answer.again {
+        Some(first) if reads.is_empty() => return Ok(call.format.stored(StatusCode::OK, first)),
+        Some(first) => serde_json::from_str(&first).unwrap_or(Value::Null),
         None => response(call, &answer),
     };
-    for at in reads {
-        let read = inner.ask(call, entry::inner(call, &sent[at])?).await.entry(&doors.fhir_base());
-        said["entry"][at] = read;
+    if reads.is_empty() {
+        return Ok(call.format.value(StatusCode::OK, &said));
     }
+    let mut entries = said["entry"].as_array().cloned().unwrap_or_default();
+    // A first answer that is given again has no places for what is read, unless an earlier release gave it.
+    let has_places = entries.len() == sent.len();
+    for (at, read) in reads {
+        let read = inner.ask(call, read).await.entry(&doors.fhir_base());
+        match entries.get_mut(at) {
+            Some(place) if has_places => *place = read,
+            _ => entries.insert(at.min(entries.len()), read),
+        }
+    }
+    said["entry"] = Value::Array(entries);
     Ok(call.format.value(StatusCode::OK, &said))
 }
 
@@ -125,7 +132,10 @@ fn refused_entry(call: &Call, at: usize, answered: Answered) -> Response {
 }
 
 /// The headers by which an entry is conditional.
-fn conditions(entry: &Value) -> HeaderMap {
+///
+/// # Errors
+/// It says what no header holds: a control character, for one.
+fn conditions(entry: &Value) -> Result<HeaderMap, Error> {
     let mut headers = HeaderMap::new();
     for (element, header) in [
         ("ifMatch", "if-match"),
@@ -138,13 +148,17 @@ fn conditions(entry: &Value) -> HeaderMap {
             "ifModifiedSince" => http_date(said).unwrap_or_else(|| said.to_owned()),
             _ => said.to_owned(),
         });
-        // One that no header can hold must not pass for none.
-        let value = said.map(|said| said.parse().unwrap_or_else(|_| axum::http::HeaderValue::from_static("\u{1}")));
-        if let Some(value) = value {
+        if let Some(said) = said {
+            let value = said.parse().map_err(|_| {
+                let text = format!(
+                    "{element} holds a character that it cannot hold. Send it as the header {header} would have it."
+                );
+                refused(IssueCode::Value, format!("Bundle.entry.request.{element}"), text)
+            })?;
             headers.insert(header, value);
         }
     }
-    headers
+    Ok(headers)
 }
 
 /// An instant as HTTP has it.

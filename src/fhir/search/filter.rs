@@ -5,6 +5,7 @@ use super::criterion::{Criterion, Persons};
 use super::grammar::{Context, Refused, read};
 use super::held::matches;
 use super::parameters::param;
+use super::rows::all_rows;
 use super::words::too_much;
 use crate::fhir::{Resource, check, path};
 
@@ -44,7 +45,8 @@ impl Filter {
 
     /// Whether a resource, about `person` (id of our Patient, '' for none), is one that the search finds.
     pub fn matches(&self, resource: &Resource, person: &str) -> bool {
-        resource.kind() == self.kind && matches(resource, Some(person), &self.criteria) == Some(true)
+        resource.kind() == self.kind
+            && matches(resource, &all_rows(resource), Some(person), &self.criteria) == Some(true)
     }
 }
 

@@ -3,21 +3,20 @@
 use std::collections::HashSet;
 
 use super::criterion::{Criterion, Pair, Persons, Second, Table, Unit, Word};
-use super::rows::{IndexRow, all_rows};
+use super::rows::IndexRow;
 use crate::fhir::Resource;
 use crate::fhir::when::Interval;
 
-/// Whether all of these hold of a resource; `None` where only the database can tell: who a person is, what a chain leads
+/// Whether all of these hold of a resource with these `rows` ([`super::all_rows`]); `None` where only the database can tell: who a person is, what a chain leads
 /// to, and the place of a Task in the queue. `person` is our Patient it is about, '' for nobody; `None`: not known.
-pub fn matches(resource: &Resource, person: Option<&str>, criteria: &[Criterion]) -> Option<bool> {
-    let held = Held { resource, person, rows: all_rows(resource) };
-    held.all(criteria)
+pub fn matches(resource: &Resource, rows: &[IndexRow], person: Option<&str>, criteria: &[Criterion]) -> Option<bool> {
+    Held { resource, person, rows }.all(criteria)
 }
 
 struct Held<'a> {
     resource: &'a Resource,
     person: Option<&'a str>,
-    rows: Vec<IndexRow>,
+    rows: &'a [IndexRow],
 }
 
 impl Held<'_> {

@@ -24,7 +24,7 @@ pub use grammar::{Context, Refused, ValueSets, in_compartment, read, value_sets}
 pub use held::matches;
 pub use parameters::{Absent, Compares, Param, absent, param, params};
 pub use queue::{own as own_task_parameters, target as column_target};
-pub use rows::{IndexRow, Range, Real, rows};
+pub use rows::{IndexRow, Range, Real, all_rows, rows};
 pub use shape::{Include, SortKey, Sorted, include, include_targets, included, references, sort, sort_value};
 pub use words::{alternatives, too_much};
 

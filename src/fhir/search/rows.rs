@@ -61,7 +61,7 @@ pub fn rows(resource: &Resource, about_person: bool) -> Vec<IndexRow> {
 }
 
 /// All that its search parameters find in a resource, also what the store has in columns.
-pub(super) fn all_rows(resource: &Resource) -> Vec<IndexRow> {
+pub fn all_rows(resource: &Resource) -> Vec<IndexRow> {
     found(resource, false, |_| true)
 }
 

@@ -80,7 +80,11 @@ fn a_blood_pressure_is_found_by_each_kind_of_parameter() {
         ("code,status", "x", false),
     ] {
         match read(&NONE, "Observation", name, value) {
-            Ok(criterion) => assert_eq!(matches(&observation, None, &[criterion]), Some(is), "{name}={value}"),
+            Ok(criterion) => assert_eq!(
+                matches(&observation, &all_rows(&observation), None, &[criterion]),
+                Some(is),
+                "{name}={value}"
+            ),
             Err(_) => assert!(!is, "{name}={value}"),
         }
     }
@@ -133,7 +137,7 @@ fn what_only_the_database_can_tell_is_not_guessed_and_not_asked_where_it_does_no
     .unwrap();
     let told = |query: &[(&str, &str)], person: Option<&str>| {
         let read = |(name, value): &(&str, &str)| read(&NONE, "Condition", name, value).unwrap();
-        matches(&condition, person, &query.iter().map(read).collect::<Vec<_>>())
+        matches(&condition, &all_rows(&condition), person, &query.iter().map(read).collect::<Vec<_>>())
     };
     let (yes, no, chain) = (("code", "breath"), ("code", "other"), ("subject:Patient.family", "x"));
     for (query, person, is) in [

@@ -108,15 +108,17 @@ impl Mesh {
         if total > MOST_CHUNKS {
             return Ok(None);
         }
-        let mut body = first.bytes()?.to_vec();
+        let mut body = Vec::new();
+        if !added(&mut body, first)? {
+            return Ok(None);
+        }
         for number in 2..=total {
             let url = self.url(&["inbox", id, &number.to_string()]);
             let answer = self.call(Method::GET, url, now, packed).await.map_err(|lost| lost.why)?;
             self.expect(&answer)?;
-            body.extend_from_slice(answer.bytes()?);
-        }
-        if body.len() > LIMIT {
-            return Ok(None);
+            if !added(&mut body, &answer)? {
+                return Ok(None);
+            }
         }
         match first.header("content-encoding") {
             Some("gzip") => Ok(unpacked(&body)),
@@ -127,6 +129,18 @@ impl Mesh {
     /// A link stays within our inbox.
     fn is_ours(&self, url: &Url) -> bool {
         url.origin() == self.origin.origin() && url.path() == self.url(&["inbox"]).path()
+    }
+}
+
+/// Adds a chunk to a body, unless the two are longer than an answer may be.
+fn added(body: &mut Vec<u8>, chunk: &Answer) -> Result<bool, Why> {
+    match chunk.bytes() {
+        Ok(chunk) if body.len() + chunk.len() <= LIMIT => {
+            body.extend_from_slice(chunk);
+            Ok(true)
+        }
+        Ok(_) | Err(Why::AnswerTooLarge) => Ok(false),
+        Err(why) => Err(why),
     }
 }
 

@@ -58,7 +58,8 @@ pub fn read(bundle: &Value) -> Option<Answered> {
     let resources = path::all(bundle, "entry.resource");
     let of_type = |kind: &str| resources.iter().copied().find(|r| path::text(r, "resourceType") == Some(kind));
     let header = of_type("MessageHeader")?;
-    let message = path::text(header, "response.identifier")?.to_owned();
+    // Ours has no such character, and PostgreSQL holds no zero.
+    let message = path::text(header, "response.identifier").filter(|m| !m.contains(char::is_control))?.to_owned();
     let outcome = of_type("OperationOutcome");
     let went_well = path::text(header, "response.code") == Some("ok");
     let said = outcome.and_then(redacted).unwrap_or_default();

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::fhir::search::{IndexRow, all_rows};
 use crate::fhir::{IssueCode, Resource};
 use crate::store::Stored;
 
@@ -21,6 +22,8 @@ pub(super) struct Beside {
 /// A resource as an entry leaves it.
 struct Here {
     resource: Resource,
+    /// What it is searched by.
+    rows: Vec<IndexRow>,
     id: String,
     /// It is the organisation's own, not the directory's.
     own: bool,
@@ -44,6 +47,7 @@ impl Beside {
         let here = |resource: &Resource| Here {
             own: !keep::is_directory_work(unit, resource),
             resource: resource.clone(),
+            rows: all_rows(resource),
             id: step.id.clone(),
         };
         match &step.does {
@@ -107,7 +111,7 @@ impl Beside {
 fn here<'a>(all: &'a [Here], criteria: &Criteria) -> Result<Vec<&'a Here>> {
     let mut meant = Vec::new();
     for one in all {
-        match criteria.mean(&one.resource) {
+        match criteria.mean(&one.resource, &one.rows) {
             Some(true) => meant.push(one),
             Some(false) => {}
             None => {
