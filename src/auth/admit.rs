@@ -6,8 +6,9 @@ use super::acting::{ActingPractitioner, BadActingPractitioner};
 use super::caller::{Caller, StaffMember, Standing};
 use super::scope::Scopes;
 use super::token::{MAX_LIFETIME_SECONDS, bearer, hash};
-use crate::fhir::Resource;
 use crate::fhir::search::Criterion;
+use crate::fhir::systems::ODS;
+use crate::fhir::{Resource, path};
 use crate::pathway::role::{RoleMap, is_active, localities_of};
 use crate::store::{Credentials, Page, Sight, Store, StoreError, Tx};
 
@@ -68,10 +69,13 @@ pub async fn admit(
     let standing = if client.organization != ours || ours.is_empty() {
         Standing::Practice
     } else if !client.staff.is_empty() {
-        Standing::Staff(member(&client, roles)?)
+        Standing::Staff(member(&client, roles, now)?)
     } else if client.speaks_for_staff {
         match acting {
-            Some(header) => Standing::Staff(acting_member(&mut store.read().await?, &client, header, roles).await?),
+            Some(header) => {
+                let role = acting_member(&mut store.read().await?, &client, header, now).await?;
+                Standing::Staff(as_member(&role, roles))
+            }
             None => {
                 let text = "This client speaks for staff: name the acting person in NHSD-Requesting-Practitioner, as \
                             base64 of their FHIR PractitionerRole.";
@@ -85,8 +89,8 @@ pub async fn admit(
 }
 
 /// The member of staff a client is.
-fn member(client: &Credentials, roles: &RoleMap) -> Result<StaffMember, NotAdmitted> {
-    let role = client.role()?.filter(is_active);
+fn member(client: &Credentials, roles: &RoleMap, now: DateTime<Utc>) -> Result<StaffMember, NotAdmitted> {
+    let role = client.role()?.filter(|role| is_active(role, now));
     role.map(|role| as_member(&role, roles)).ok_or_else(|| {
         let text =
             format!("{}, whom this client acts as, is not in the directory or not active. Load it.", client.staff);
@@ -94,32 +98,56 @@ fn member(client: &Credentials, roles: &RoleMap) -> Result<StaffMember, NotAdmit
     })
 }
 
-/// The member of staff that a system names in `NHSD-Requesting-Practitioner`.
+/// The PractitionerRole that a system names in `NHSD-Requesting-Practitioner`.
 async fn acting_member(
     tx: &mut Tx,
     client: &Credentials,
     header: &str,
-    roles: &RoleMap,
-) -> Result<StaffMember, NotAdmitted> {
+    now: DateTime<Utc>,
+) -> Result<Resource, NotAdmitted> {
     let acting = ActingPractitioner::parse(header)?;
-    if let Some(id) = &acting.id
-        && let Some(role) = tx.directory_resource("PractitionerRole", id).await?.filter(is_active)
-    {
-        return Ok(as_member(&role, roles));
+    let mut named = Vec::new();
+    if let Some(id) = &acting.id {
+        named.extend(tx.directory_resource("PractitionerRole", id).await?);
     }
     for (system, value) in acting.identifiers {
         let word = Criterion::identifier(value, Some(system));
         let found = tx.search("PractitionerRole", &[word], &Sight::Directory, &[], &Page::first(2)).await?;
         if let [only] = found.matches.as_slice() {
-            let role = only.resource()?;
-            if is_active(&role) {
-                return Ok(as_member(&role, roles));
-            }
+            named.push(only.resource()?);
         }
     }
-    let text = "The acting person that NHSD-Requesting-Practitioner names is not in the directory or not active. Name them \
-                by the id or an identifier of their PractitionerRole.";
+    if named.windows(2).any(|pair| pair[0].reference() != pair[1].reference()) {
+        let text =
+            "NHSD-Requesting-Practitioner names several members of staff, by its id and its identifiers. Name one.";
+        return Err(forbidden(client, text.to_owned()));
+    }
+    if let Some(role) = named.pop()
+        && is_active(&role, now)
+        && is_at(tx, &role, &client.organization).await?
+    {
+        return Ok(role);
+    }
+    let text = "The acting person that NHSD-Requesting-Practitioner names is not in the directory, not active, or at \
+                another organisation. Name them by the id or an identifier of their PractitionerRole.";
     Err(forbidden(client, text.to_owned()))
+}
+
+/// Whether a PractitionerRole is one at the organisation with this ODS code. One that names no organisation is.
+///
+/// # Errors
+/// The directory cannot be read.
+pub async fn is_at(tx: &mut Tx, role: &Resource, ods: &str) -> Result<bool, StoreError> {
+    let Some(organization) = role.value().get("organization") else { return Ok(true) };
+    if path::text(organization, "identifier.system") == Some(ODS) {
+        return Ok(path::text(organization, "identifier.value") == Some(ods));
+    }
+    let Some(reference) = path::text(organization, "reference") else { return Ok(true) };
+    let named = match reference.strip_prefix("Organization/") {
+        Some(id) => tx.directory_resource("Organization", id).await?,
+        None => None,
+    };
+    Ok(named.is_some_and(|organization| organization.identifier(ODS) == Some(ods)))
 }
 
 fn as_member(role: &Resource, roles: &RoleMap) -> StaffMember {

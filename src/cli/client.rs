@@ -3,6 +3,7 @@
 use super::run::{Failed, configured, open_existing};
 use super::{ClientAdd, ClientCommand};
 use crate::app;
+use crate::auth::admit::is_at;
 use crate::auth::assertion::is_client_id;
 use crate::auth::key_set::KeySet;
 use crate::auth::scope::Scopes;
@@ -35,6 +36,7 @@ async fn add(args: &ClientAdd) -> Result<(), Failed> {
         house.learn_organization(&store).await.map_err(|e| e.to_string())?;
         ours_only(&row, &house.organization())?;
     }
+    works_for(&store, &row).await?;
     put(&store, &row).await.map_err(|e| e.explained())?;
     store.close().await;
     say!("{} may call for {} with {}", row.id, row.organization, row.scopes);
@@ -57,6 +59,22 @@ fn ours_only(row: &ClientRow, ours: &str) -> Result<(), Failed> {
          {ours}, or leave {option} out.",
         row.organization
     ))
+}
+
+/// Refuses a member of staff whose role is at another organisation.
+async fn works_for(store: &Store, row: &ClientRow) -> Result<(), Failed> {
+    let Some(id) = row.staff.strip_prefix("PractitionerRole/") else { return Ok(()) };
+    let mut tx = store.read().await.map_err(|e| e.explained())?;
+    let Some(role) = tx.directory_resource("PractitionerRole", id).await.map_err(|e| e.explained())? else {
+        return Ok(());
+    };
+    match is_at(&mut tx, &role, &row.organization).await.map_err(|e| e.explained())? {
+        true => Ok(()),
+        false => Err(format!(
+            "{} is at another organisation than {} in the directory. Name a member of staff of {}.",
+            row.staff, row.organization, row.organization
+        )),
+    }
 }
 
 /// What the registration names and the directory does not have. A client may come before its directory.

@@ -1,7 +1,9 @@
 //! Whose work something is: the Live Well role of a PractitionerRole.
 
+use chrono::{DateTime, Utc};
 use serde_json::Value;
 
+use crate::fhir::when::Interval;
 use crate::fhir::{Resource, path, profiles, systems};
 
 /// What national job roles are at Live Well, from a ConceptMap.
@@ -66,9 +68,12 @@ impl RoleMap {
     }
 }
 
-/// Whether a PractitionerRole is of someone who works here now.
-pub fn is_active(practitioner_role: &Resource) -> bool {
-    practitioner_role.value().get("active").and_then(Value::as_bool) != Some(false)
+/// Whether a PractitionerRole is of someone who has it now: it is not said to be inactive, and `now` is in its period.
+pub fn is_active(practitioner_role: &Resource, now: DateTime<Utc>) -> bool {
+    let (role, now) = (practitioner_role.value(), now.timestamp_micros());
+    let period = role.get("period").and_then(Interval::of_element);
+    role.get("active").and_then(Value::as_bool) != Some(false)
+        && period.is_none_or(|period| period.low <= now && now < period.high)
 }
 
 /// The localities (Location ids) of a PractitionerRole. A place that cannot be told is kept as a place that nothing is

@@ -183,7 +183,10 @@ pub(super) async fn note_dangling(unit: &mut Unit<'_>, written: &[Option<Written
     let mut known: HashMap<String, bool> = HashMap::new();
     for place in written.iter().flatten().filter(|w| w.created) {
         let Some(seen) = unit.get(&place.kind, &place.id).await? else { continue };
-        for (reference, _) in references(&seen.resource) {
+        // The link of a Patient to ours is the service's own, whether or not its sender may see ours.
+        let ours = (place.kind == "Patient").then(|| format!("Patient/{}", seen.belongs.person));
+        let all = references(&seen.resource).into_iter().filter(|(reference, _)| Some(reference) != ours.as_ref());
+        for (reference, _) in all {
             let dangling = match known.get(&reference) {
                 Some(dangling) => *dangling,
                 None => dangles(unit, &reference).await?,

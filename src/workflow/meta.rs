@@ -7,6 +7,7 @@
 use serde_json::{Value, json};
 
 use crate::fhir::search::rows;
+use crate::fhir::systems::REFERRAL_FLAG;
 use crate::fhir::{Invalid, IssueCode, Resource, path};
 use crate::store::{Belongs, Store, StoreError, Stored};
 
@@ -46,6 +47,9 @@ pub async fn label(
     }
     let before = stored.resource()?;
     may_label(&unit, &before, &stored.belongs())?;
+    if !unit.actor.ours {
+        names_no_flag(sent)?;
+    }
     let mut after = before.clone();
     change(&mut after, labelling, sent)?;
     if after != before {
@@ -64,6 +68,14 @@ pub async fn label(
 fn may_label(unit: &Unit<'_>, resource: &Resource, belongs: &Belongs) -> Result<()> {
     let our_patient = belongs.sender.is_empty() && !belongs.person.is_empty();
     if unit.actor.ours && our_patient { Ok(()) } else { keep::is_the_callers(unit, resource, belongs) }
+}
+
+/// Refuses to put on or take off what Live Well flags: it is there for whoever works with the resource.
+fn names_no_flag(sent: &Value) -> Result<()> {
+    match path::all(sent, "tag").iter().any(|tag| path::text(tag, "system") == Some(REFERRAL_FLAG)) {
+        true => Err(Error::Forbidden(format!("The flags of {REFERRAL_FLAG} are Live Well's own. Leave them out."))),
+        false => Ok(()),
+    }
 }
 
 /// Changes the current version in place, with its rows of the index.

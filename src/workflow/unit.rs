@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::fhir::systems::REFERRAL_FLAG;
 use crate::fhir::when::instant;
-use crate::fhir::{Resource, search};
+use crate::fhir::{Resource, path, search};
 use crate::store::{AuditRow, Belongs, Practice, Sight, Store, StoreError, Stored, Tx, audit_id};
 
 use super::ahead::Ahead;
@@ -419,4 +419,10 @@ pub(super) fn flag(resource: &mut Resource, code: &str) {
             tags.push(coding);
         }
     }
+}
+
+/// The flags that we added to a resource survive its sender's new version.
+pub(super) fn keep_flags(before: &Resource, after: &mut Resource) {
+    let ours = before.all("meta.tag").into_iter().filter(|tag| path::text(tag, "system") == Some(REFERRAL_FLAG));
+    ours.filter_map(|tag| path::text(tag, "code")).for_each(|code| flag(after, code));
 }

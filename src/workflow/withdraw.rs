@@ -100,11 +100,5 @@ fn keep_ours(before: &Resource, request: &mut Resource) {
         identifiers.retain(|i| path::text(i, "system") != Some(REFERRAL_REFERENCE));
         identifiers.extend(ours);
     }
-    let flags: Vec<String> = before
-        .all("meta.tag")
-        .into_iter()
-        .filter(|t| path::text(t, "system") == Some(crate::fhir::systems::REFERRAL_FLAG))
-        .filter_map(|t| path::text(t, "code").map(str::to_owned))
-        .collect();
-    flags.iter().for_each(|code| super::unit::flag(request, code));
+    super::unit::keep_flags(before, request);
 }

@@ -177,6 +177,29 @@ on_each_database! {
         evaluator.get("PlanDefinition?status=active").await.expect(200);
     }
 
+    async fn whose_role_has_ended_or_is_elsewhere_is_no_member_of_staff(app: TestApp) {
+        let role = |id: &str, organization: &str, period: Value| json!({
+            "resourceType": "PractitionerRole", "id": id, "active": true, "period": period,
+            "practitioner": { "display": "Somebody" },
+            "organization": { "reference": organization },
+            "identifier": [{ "system": "https://staff.example/Id", "value": id }],
+            "code": [{ "coding": [{ "system": "https://livewell.example/CodeSystem/role", "code": "health-coach" }] }],
+        });
+        let (ours, practice) = ("Organization/live-well", "Organization/testa1");
+        for (id, organization, period, works) in [
+            ("here", ours, json!({ "start": "2026-01-01" }), true),
+            ("gone", ours, json!({ "end": "2026-02-28" }), false),
+            ("to-come", ours, json!({ "start": "2027-01-01" }), false),
+            ("elsewhere", practice, json!({ "start": "2026-01-01" }), false),
+        ] {
+            app.load(&role(id, organization, period)).await;
+            let named = app.speaker().await.acting_for(id);
+            named.get("Task?status=requested").await.expect(if works { 200 } else { 403 });
+        }
+        app.staff("here").await.get("Task?status=requested").await.expect(200);
+        app.staff("gone").await.get("Task?status=requested").await.expect(403);
+    }
+
     async fn without_a_token_nothing_is_told(app: TestApp) {
         let worked = worked(&app).await;
         let practice = app.practice("TESTA1").await;

@@ -74,6 +74,14 @@ on_each_database! {
         }
         coach.post(format!("ServiceRequest/{}/$meta-add", referral.id()), &meta(&tag("x"))).await.expect(403);
         practice.post(format!("{person}/$meta-add"), &meta(&tag("x"))).await.expect(403);
+        // What Live Well flags its sender does not take off.
+        let mut request = build::referral();
+        request["requester"] = build::organization("TESTA2");
+        let flagged = practice.post("ServiceRequest", &request).await.expect(201);
+        let at = format!("ServiceRequest/{}", flagged.id());
+        let flag = json!({ "tag": [{ "system": "https://livewell.example/CodeSystem/referral-flag", "code": "other-requester" }] });
+        practice.post(format!("{at}/$meta-delete"), &meta(&flag)).await.expect(403);
+        assert!(codes(&practice.get(at.as_str()).await.expect(200).body["meta"], "tag").contains(&"other-requester".to_owned()));
         let claimed = coach.send(Method::POST, format!("{task}/$claim")).if_match(1).await.expect(200);
         assert_eq!(codes(&claimed.body["meta"], "tag"), ["call-early"]);
     }

@@ -3,6 +3,8 @@
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
+use super::own_words::{Reader, conditions_hold};
+use crate::fhir::when::Interval;
 use crate::fhir::{Resource, path};
 
 /// How much leaves with a write-back.
@@ -17,14 +19,37 @@ pub enum Detail {
 /// How much the person's Consents let the practice see.
 ///
 /// A denial is an `active` Consent with a `deny` provision anywhere in it, or a `rejected` one; it stands until a later
-/// `active` Consent of the same scope that only permits. Of the same day, where one does not say the time, the denial
-/// stands. Scope `research` is about the evaluation, not about the practice.
-pub fn detail(consents: &[Resource]) -> Detail {
+/// `active` Consent of the same scope that permits all of it to this practice, and only permits. Of the same day, where one
+/// does not say the time, the denial stands. Scope `research` is about the evaluation, not about the practice.
+pub fn detail(consents: &[Resource], reader: &Reader, now: DateTime<Utc>) -> Detail {
     let stands = |denial: &&Resource| {
-        !consents.iter().any(|other| permits(other) && scope(other) == scope(denial) && is_later(other, denial))
+        let lifts = |other: &&Resource| {
+            permits_all(other, reader, now) && scope(other) == scope(denial) && is_later(other, denial)
+        };
+        !consents.iter().any(|other| lifts(&other))
     };
-    let denied = consents.iter().filter(|c| denies(c) && !is_research(c)).any(|c| stands(&c));
+    let denied = consents.iter().filter(|c| denies_detail(c)).any(|c| stands(&c));
     if denied { Detail::CodedOnly } else { Detail::Full }
+}
+
+/// Whether a Consent keeps detail from the practice, for as long as no later one permits it.
+pub fn denies_detail(consent: &Resource) -> bool {
+    denies(consent) && !is_research(consent)
+}
+
+/// Whether a Consent permits this practice everything now. One about some of it only, about somebody else, or with a
+/// condition that is not understood here does not; nor does one that says nothing of what it permits.
+fn permits_all(consent: &Resource, reader: &Reader, now: DateTime<Utc>) -> bool {
+    let begun = consent.text("dateTime").and_then(Interval::parse).is_some_and(|at| at.low <= now.timestamp_micros());
+    permits(consent)
+        && begun
+        && consent.value().get("modifierExtension").is_none()
+        && consent.value().get("provision").is_some_and(|provision| {
+            path::text(provision, "type") == Some("permit")
+                && provision.get("class").is_none()
+                && provision.get("data").is_none()
+                && conditions_hold(provision, reader, now)
+        })
 }
 
 pub(super) fn denies(consent: &Resource) -> bool {
@@ -95,6 +120,11 @@ mod tests {
         consent("active", "patient-privacy", json!({ "type": "permit" }), at)
     }
 
+    fn detail(consents: &[Resource]) -> Detail {
+        let reader = Reader { ods: "TESTA1".into(), organization: Some("Organization/a1".into()) };
+        super::detail(consents, &reader, "2027-06-01T12:00:00Z".parse().unwrap())
+    }
+
     #[test]
     fn no_consent_on_record_lets_detail_go() {
         assert_eq!(detail(&[]), Detail::Full);
@@ -137,5 +167,33 @@ mod tests {
         }
         let other = consent("active", "treatment", json!({ "type": "permit" }), "2027-01-01");
         assert_eq!(detail(&[deny("2026-05-03"), other]), Detail::CodedOnly);
+    }
+
+    #[test]
+    fn a_permission_of_less_than_all_lifts_no_denial() {
+        let lifted = |provision: Value| {
+            let later = consent("active", "patient-privacy", provision, "2026-06-01");
+            detail(&[deny("2026-05-03"), later]) == Detail::Full
+        };
+        let actor = |reference: &str| json!([{ "role": {}, "reference": { "reference": reference } }]);
+        assert!(lifted(json!({ "type": "permit" })));
+        assert!(lifted(
+            json!({ "type": "permit", "period": { "start": "2026-06-01" }, "actor": actor("Organization/a1") })
+        ));
+        for less in [
+            json!({}),
+            json!({ "type": "permit", "actor": actor("Organization/charity") }),
+            json!({ "type": "permit", "period": { "end": "2026-12-31" } }),
+            json!({ "type": "permit", "period": { "start": "2027-06-02" } }),
+            json!({ "type": "permit", "class": [{ "code": "QuestionnaireResponse" }] }),
+            json!({ "type": "permit", "data": [{ "meaning": "instance", "reference": { "reference": "Goal/1" } }] }),
+            json!({ "type": "permit", "purpose": [{ "code": "HRESCH" }] }),
+        ] {
+            assert!(!lifted(less.clone()), "{less}");
+        }
+        let mut silent = permit("2026-06-01").value().clone();
+        silent.as_object_mut().unwrap().remove("provision");
+        assert_eq!(detail(&[deny("2026-05-03"), Resource::from_value(silent).unwrap()]), Detail::CodedOnly);
+        assert_eq!(detail(&[deny("2026-05-03"), permit("2099-01-01")]), Detail::CodedOnly);
     }
 }

@@ -22,7 +22,7 @@ use sha2::{Digest, Sha256};
 use crate::fhir::codes::CodeTable;
 use crate::fhir::{Resource, systems};
 
-pub use consent::{Detail, detail};
+pub use consent::{Detail, denies_detail, detail};
 pub use message::{Addressing, Person, message};
 pub use own_words::{OWN_WORDS, Reader, shares_own_words};
 pub use preferences::{Preferences, Share};

@@ -4,7 +4,7 @@
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
-use super::consent::{Detail, denies, detail, is_later, is_research, permits};
+use super::consent::{Detail, denies_detail, detail, is_later, is_research, permits};
 use crate::fhir::systems::ODS;
 use crate::fhir::when::Interval;
 use crate::fhir::{Resource, path};
@@ -35,8 +35,8 @@ pub struct Reader {
 /// ends with its `period`, and by whatever the person denied since. One with a condition that is not understood here (an
 /// actor who is somebody else, a purpose, an action) is none.
 pub fn shares_own_words(consents: &[Resource], response: &str, reader: &Reader, now: DateTime<Utc>) -> bool {
-    let denials: Vec<&Resource> = consents.iter().filter(|c| denies(c) && !is_research(c)).collect();
-    detail(consents) == Detail::Full
+    let denials: Vec<&Resource> = consents.iter().filter(|c| denies_detail(c)).collect();
+    detail(consents, reader, now) == Detail::Full
         && consents.iter().any(|consent| {
             permits(consent)
                 && !is_research(consent)
@@ -47,13 +47,7 @@ pub fn shares_own_words(consents: &[Resource], response: &str, reader: &Reader, 
 }
 
 fn covers(provision: &Value, response: &str, reader: &Reader, now: DateTime<Utc>) -> bool {
-    let Some(fields) = provision.as_object() else { return false };
-    let within = fields.get("period").is_none_or(|period| is_within(period, now));
-    let meant =
-        fields.get("actor").is_none_or(|_| path::all(provision, "actor.reference").iter().any(|r| is(r, reader)));
-    if !(fields.keys().all(|name| UNDERSTOOD.contains(&name.as_str())) && within && meant) {
-        return false;
-    }
+    let Some(fields) = provision.as_object().filter(|_| conditions_hold(provision, reader, now)) else { return false };
     let names = |element: &str, named: &dyn Fn(&&Value) -> bool| {
         fields.get(element).map(|_| path::all(provision, element).iter().any(named))
     };
@@ -69,6 +63,15 @@ fn covers(provision: &Value, response: &str, reader: &Reader, now: DateTime<Utc>
         && class.unwrap_or(true)
         && data.unwrap_or(true);
     here || path::all(provision, "provision").into_iter().any(|inner| covers(inner, response, reader, now))
+}
+
+/// Whether a provision is about this practice and this time, and says nothing that is not understood here.
+pub(super) fn conditions_hold(provision: &Value, reader: &Reader, now: DateTime<Utc>) -> bool {
+    let Some(fields) = provision.as_object() else { return false };
+    let within = fields.get("period").is_none_or(|period| is_within(period, now));
+    let meant =
+        fields.get("actor").is_none_or(|_| path::all(provision, "actor.reference").iter().any(|r| is(r, reader)));
+    fields.keys().all(|name| UNDERSTOOD.contains(&name.as_str())) && within && meant
 }
 
 /// Leaves of a QuestionnaireResponse what says that it is one, of whom and how it stands.
@@ -178,7 +181,9 @@ mod tests {
         let agree = |at: &str| consent(of_class(), at);
         assert!(!shares(&[agree("2026-05-03"), deny("2026-05-04")]));
         assert!(!shares(&[agree("2026-05-03"), deny("2026-05-03")]), "on the same day the denial stands");
-        assert!(shares(&[deny("2026-05-03"), agree("2026-05-04")]));
+        assert!(!shares(&[deny("2026-05-03"), agree("2026-05-04")]), "other detail is denied still");
+        let all = || consent(json!({ "type": "permit" }), "2026-05-04");
+        assert!(shares(&[deny("2026-05-03"), all(), agree("2026-05-05")]));
         let open = consent(json!({ "type": "permit" }), "2026-05-05");
         assert!(
             !shares(&[agree("2026-05-03"), deny("2026-05-04"), open]),

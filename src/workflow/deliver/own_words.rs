@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use chrono::{DateTime, Utc};
 
 use crate::fhir::Resource;
-use crate::pathway::write_back::{Detail, OWN_WORDS, Reader, detail, shares_own_words};
+use crate::pathway::write_back::{OWN_WORDS, Reader, denies_detail, shares_own_words};
 use crate::store::{DeliveryItem, Tx};
 
 use super::super::links::references;
@@ -15,36 +15,29 @@ use super::super::{House, Result, Unit};
 /// recorded, and those of others that deny. A permission that somebody else says they have is none.
 pub(super) fn that_count(house: &House, consents: Vec<(Resource, &str)>) -> Vec<Resource> {
     let ours = house.organization();
-    let counts = |(consent, sender): &(Resource, &str)| {
-        *sender == ours || detail(std::slice::from_ref(consent)) == Detail::CodedOnly
-    };
+    let counts = |(consent, sender): &(Resource, &str)| *sender == ours || denies_detail(consent);
     consents.into_iter().filter(counts).map(|(consent, _)| consent).collect()
 }
 
 /// Which QuestionnaireResponses, of those that are sent or that what is sent refers to, this practice gets.
-pub(super) async fn shared(
-    tx: &mut Tx,
-    practice: &str,
+pub(super) fn shared(
+    reader: &Reader,
     consents: &[Resource],
     resources: &[(Resource, i64)],
     now: DateTime<Utc>,
-) -> Result<BTreeSet<String>> {
+) -> BTreeSet<String> {
     let named = resources.iter().flat_map(|(r, _)| references(r).into_iter().map(|(reference, _)| reference));
-    let words: BTreeSet<String> = resources
+    let words = resources
         .iter()
         .map(|(resource, _)| resource.reference())
         .chain(named)
         .filter(|reference| reference.strip_prefix(OWN_WORDS).is_some_and(|rest| rest.starts_with('/')))
-        .map(|reference| reference.split("/_history/").next().unwrap_or_default().to_owned())
-        .collect();
-    if words.is_empty() {
-        return Ok(words);
-    }
-    let reader = reader(tx, practice).await?;
-    Ok(words.into_iter().filter(|reference| shares_own_words(consents, reference, &reader, now)).collect())
+        .map(|reference| reference.split("/_history/").next().unwrap_or_default().to_owned());
+    words.filter(|reference| shares_own_words(consents, reference, reader, now)).collect()
 }
 
-async fn reader(tx: &mut Tx, practice: &str) -> Result<Reader> {
+/// The practice as a Consent may name it.
+pub(super) async fn reader(tx: &mut Tx, practice: &str) -> Result<Reader> {
     let known = tx.directory_organization(practice).await?;
     Ok(Reader { ods: practice.to_owned(), organization: known.map(|organization| organization.reference()) })
 }

@@ -83,7 +83,8 @@ async fn contents(
     let consents = tx.resources_of_person(&person.id, "Consent").await?;
     let consents = consents.iter().map(|c| Ok((c.resource()?, c.sender.as_str()))).collect::<Result<Vec<_>>>()?;
     let consents = own_words::that_count(house, consents);
-    let own_words = own_words::shared(tx, &leased.practice, &consents, &resources, now).await?;
+    let reader = own_words::reader(tx, &leased.practice).await?;
+    let own_words = own_words::shared(&reader, &consents, &resources, now);
     let mut patients = BTreeSet::from([format!("Patient/{}", person.id)]);
     patients.extend(tx.resources_of_person(&person.id, "Patient").await?.iter().map(|p| format!("Patient/{}", p.id)));
     let Meanings { mut copies, directory } = meanings(tx, house, &leased.practice, &resources).await?;
@@ -104,7 +105,7 @@ async fn contents(
         directory: &directory,
         author,
         organization,
-        detail: detail(&consents),
+        detail: detail(&consents, &reader, now),
         own_words: &own_words,
         preferences: house.preferences(&leased.practice),
         codes: &house.codes,

@@ -7,6 +7,7 @@ use crate::fhir::{Issue, IssueCode, Resource};
 use crate::store::Belongs;
 
 use super::super::transaction::Sent;
+use super::super::unit::keep_flags;
 use super::super::{Error, Result, Unit};
 use super::facts::{Facts, facts_of};
 use super::{Doubt, Identified, disagree, identify, raise};
@@ -56,6 +57,7 @@ pub(in crate::workflow) async fn change_patient(unit: &mut Unit<'_>, sent: &Sent
             doubt(unit, &mut patient, &seen.belongs.person).await?;
         }
         link(&mut patient, &seen.belongs.person);
+        keep_flags(&seen.resource, &mut patient);
         unit.audit("update", &patient.reference(), &seen.belongs.person);
         return unit.change(patient).await;
     }

@@ -39,7 +39,7 @@ pub async fn events(asking: Asking<'_>, id: &str, (from, to): (i64, i64), conten
     let mut tx = asking.store.read().await?;
     let row = tx.subscription(id).await?.filter(|row| row.client == asking.actor.client).ok_or(Error::NotFound)?;
     let rows = tx.events(id, from, to, MOST).await?;
-    let told = may_be_told(&mut tx, asking.house, &row, rows).await?;
+    let told = may_be_told(&mut tx, asking.house, &row, asking.now, rows).await?;
     drop(tx);
     asking.disclose("$events", &format!("Subscription/{id}"), "").await?;
     let content = match content {
@@ -94,9 +94,10 @@ pub(super) async fn may_be_told(
     tx: &mut crate::store::Tx,
     house: &House,
     row: &SubscriptionRow,
+    now: chrono::DateTime<chrono::Utc>,
     events: Vec<EventRow>,
 ) -> Result<Vec<EventRow>> {
-    let Some(present) = present(tx, house, row).await? else { return Ok(Vec::new()) };
+    let Some(present) = present(tx, house, row, now).await? else { return Ok(Vec::new()) };
     let keys: Vec<(&str, &str)> = events.iter().filter_map(|e| e.focus.split_once('/')).collect();
     let keys: Vec<(&str, &str)> = keys.into_iter().filter(|(kind, _)| present.may_read(kind)).collect();
     let seen = tx.visible(&keys, &present.sight).await?;

@@ -64,7 +64,7 @@ pub(in super::super) async fn notice(unit: &mut Unit<'_>, touched: &[Touched]) -
 }
 
 async fn tell(unit: &mut Unit<'_>, row: &SubscriptionRow, wanted: &[&Noticed<'_>]) -> Result<()> {
-    let Some(present) = present(&mut unit.tx, unit.house, row).await? else { return Ok(()) };
+    let Some(present) = present(&mut unit.tx, unit.house, row, unit.now).await? else { return Ok(()) };
     let keys: Vec<(&str, &str)> = wanted.iter().map(|n| n.key()).filter(|(kind, _)| present.may_read(kind)).collect();
     let seen = unit.tx.visible(&keys, &present.sight).await?;
     let visible = |n: &&&Noticed<'_>| {

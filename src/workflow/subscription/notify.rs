@@ -40,10 +40,10 @@ pub enum Prepared {
 pub async fn prepare(store: &Store, house: &House, now: DateTime<Utc>, leased: &Leased) -> Result<Prepared> {
     let mut tx = store.read().await?;
     let Some(row) = subscription_of(&mut tx, leased).await? else { return Ok(Prepared::Nothing) };
-    let Some(present) = present(&mut tx, house, &row).await? else { return Ok(Prepared::End) };
+    let Some(present) = present(&mut tx, house, &row, now).await? else { return Ok(Prepared::End) };
     let events = tx.events_of_delivery(&leased.id).await?;
     let kind = kind(&row, leased, events.is_empty());
-    let told = may_be_told(&mut tx, house, &row, events).await?;
+    let told = may_be_told(&mut tx, house, &row, now, events).await?;
     if kind == Kind::EventNotification && told.is_empty() {
         return Ok(Prepared::Nothing);
     }

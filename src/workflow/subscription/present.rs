@@ -1,5 +1,7 @@
 //! What a subscriber may be told now: decided when something happens and again when it is sent, never remembered.
 
+use chrono::{DateTime, Utc};
+
 use crate::fhir::scope::{Interaction, Scopes};
 use crate::pathway::role::{is_active, localities_of};
 use crate::store::{Sight, SubscriptionRow, Tx};
@@ -21,7 +23,12 @@ impl Present {
 
 /// The subscriber as it is registered now; `None` once it is shut out, belongs to another organisation, or acted for
 /// someone who is not in the directory any more.
-pub(super) async fn present(tx: &mut Tx, house: &House, row: &SubscriptionRow) -> Result<Option<Present>> {
+pub(super) async fn present(
+    tx: &mut Tx,
+    house: &House,
+    row: &SubscriptionRow,
+    now: DateTime<Utc>,
+) -> Result<Option<Present>> {
     let client = tx.client(&row.client).await?;
     let Some(client) = client.filter(|c| c.disabled_at.is_none() && c.organization == row.organization) else {
         return Ok(None);
@@ -40,7 +47,7 @@ pub(super) async fn present(tx: &mut Tx, house: &House, row: &SubscriptionRow) -
             return Ok(None);
         }
         let id = row.staff.strip_prefix("PractitionerRole/").unwrap_or(&row.staff);
-        match tx.directory_resource("PractitionerRole", id).await?.filter(is_active) {
+        match tx.directory_resource("PractitionerRole", id).await?.filter(|role| is_active(role, now)) {
             Some(role) => Sight::of_staff(&house.roles.roles_of(&role), &localities_of(&role)),
             None => return Ok(None),
         }

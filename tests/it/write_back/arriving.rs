@@ -93,6 +93,12 @@ on_each_database! {
         assert!(!there(&app, "TESTA1", &later).to_string().contains("garden"));
         app.clock.advance(MINUTE);
         let coach = app.staff("coach-north").await;
+        let mut of_less = sharing(&app, &journey, "permit");
+        of_less["provision"]["actor"] = json!([{ "role": { "text": "recipient" }, "reference": { "display": "A charity" } }]);
+        record(&coach, &of_less).await;
+        let later = record(&coach, &encounter(&app, &journey)).await;
+        app.settled().await;
+        assert!(!there(&app, "TESTA1", &later).to_string().contains("garden"), "somebody else may have it");
         record(&coach, &sharing(&app, &journey, "permit")).await;
         let open = record(&coach, &encounter(&app, &journey)).await;
         app.settled().await;
