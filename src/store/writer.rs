@@ -244,10 +244,12 @@ mod tests {
         let mut first = store.write().await.unwrap();
         raw(&mut first, "pragma max_page_count = 1000").await;
         first.insert_resources(&[patient("first", "{}".to_owned())]).await.unwrap();
+        let (begins, begun) = tokio::sync::oneshot::channel();
         let too_much = {
             let store = store.clone();
             tokio::spawn(async move {
                 let mut tx = store.write().await.unwrap();
+                begins.send(()).unwrap();
                 tx.hold("its turn").await.unwrap();
                 tx.insert_resources(&[patient("too-much", "x".repeat(8_000_000))]).await.unwrap();
                 let ended = tx.resource("Patient", "first", &Sight::Everything).await.map(drop);
@@ -255,6 +257,7 @@ mod tests {
                 ended
             })
         };
+        begun.await.unwrap();
         tokio::time::sleep(Duration::from_millis(50)).await;
         let first = tokio::spawn(first.commit());
         assert!(matches!(too_much.await.unwrap(), Err(StoreError::Unavailable(_))));

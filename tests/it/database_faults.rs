@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use crate::database::connect;
 use crate::support::caller::{Answer, Caller};
-use crate::support::{Database, TestApp, app as harness, build};
+use crate::support::{Database, TestApp, app as harness, build, free_port};
 
 /// Within which the service is back once its database is.
 pub(crate) const BACK: Duration = Duration::from_secs(10);
@@ -33,7 +33,7 @@ impl Server {
             return None;
         };
         let folder = tempfile::tempdir().unwrap();
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let server = Server { programs: programs.into(), folder, port };
         if is_root() {
             run(Command::new("chown").arg("65534:65534").arg(server.folder.path()));

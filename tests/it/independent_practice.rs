@@ -10,7 +10,7 @@ use livewell::fhir::systems::RECORD;
 use serde_json::{Value, json};
 
 use crate::r4_tables::{of_kind, read_package};
-use crate::support::{TestApp, build, on_each_database};
+use crate::support::{TestApp, build, free_port, on_each_database};
 use crate::test_data;
 
 /// The server in a process of its own, stopped when dropped.
@@ -33,7 +33,7 @@ impl Hfs {
             eprintln!("skipped: HFS_BIN names no helios-hfs");
             return None;
         };
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let folder = tempfile::tempdir().unwrap();
         define_searches(folder.path());
         let base = format!("http://127.0.0.1:{port}");

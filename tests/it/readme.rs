@@ -2,6 +2,8 @@
 
 use std::process::{Command, Stdio};
 
+use crate::support::free_port;
+
 const README: &str = include_str!("../../README.md");
 const SECTION: &str = "## A first referral";
 
@@ -24,12 +26,11 @@ fn a_newcomer_can_paste_the_first_referral() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let free = format!("127.0.0.1:{}", free_port());
     let script = script();
     assert!(script.matches("127.0.0.1:8080").count() >= 2, "{script}");
     // A person reads what a command said; here any that fails ends the paste.
-    let pasted =
-        format!("set -euo pipefail\ntrap 'kill %1' EXIT\n{}", script.replace("127.0.0.1:8080", &free.to_string()));
+    let pasted = format!("set -euo pipefail\ntrap 'kill %1' EXIT\n{}", script.replace("127.0.0.1:8080", &free));
     let binary = std::path::Path::new(env!("CARGO_BIN_EXE_livewell")).parent().unwrap();
     let path = std::env::join_paths(
         std::iter::once(binary.to_owned()).chain(std::env::split_paths(&std::env::var_os("PATH").unwrap())),

@@ -23,6 +23,7 @@ use tokio::task::LocalSet;
 
 use super::caller::Caller;
 use super::database::{Database, Made};
+use super::free_port;
 
 /// When every test begins: a Monday morning.
 const BEGIN: &str = "2026-03-02T09:00:00Z";
@@ -87,7 +88,7 @@ pub(crate) fn run_with<F: Future<Output = ()> + 'static>(
 impl TestApp {
     async fn start(database: Made, folder: Arc<TempDir>, mut config: Config) -> TestApp {
         let clock = Clock::fixed(BEGIN.parse::<DateTime<Utc>>().unwrap());
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = TcpListener::bind(("127.0.0.1", free_port())).await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         let directory = Directory::embedded().unwrap();
         let settings = StandInSettings {

@@ -1,7 +1,6 @@
 //! The real binary in a process of its own, on a database of its own, to be killed and stopped.
 
 use std::collections::BTreeMap;
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -14,6 +13,7 @@ use tempfile::TempDir;
 
 use super::caller::JWT_BEARER;
 use super::database::{Database, Made};
+use super::free_port;
 
 const SCOPE: &str = "system/*.cruds";
 /// Longer than anything takes, shorter than a person waits for a hanging test.
@@ -214,5 +214,5 @@ impl Drop for Binary {
 }
 
 fn free_address() -> String {
-    format!("127.0.0.1:{}", TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port())
+    format!("127.0.0.1:{}", free_port())
 }
