@@ -2,6 +2,7 @@
 
 use sqlx::Row;
 
+use super::empty::Empty;
 use super::*;
 use crate::fhir::search::{Column, Context, Criterion, Persons, QueueTest, read, sort};
 
@@ -87,10 +88,8 @@ fn words(values: &[&str]) -> Vec<String> {
     values.iter().map(|value| (*value).to_owned()).collect()
 }
 
-#[tokio::test]
-async fn work_lists_and_claims_read_no_more_than_they_answer() {
-    let (_folder, store) = store().await;
-    let mut tx = store.write().await.unwrap();
+/// Runs what work lists and claims ask.
+async fn work_lists(tx: &mut Tx) {
     let north = words(&["north"]);
     let sight = Sight::Localities(north.clone());
     let is = |column, any: &[&str]| Criterion::Queue(QueueTest::Is { column, any: words(any), not: false });
@@ -105,6 +104,13 @@ async fn work_lists_and_claims_read_no_more_than_they_answer() {
             tx.next_unclaimed(&WorkOrder { role: "health-coach", localities, practice, now: NOW }).await.unwrap();
         }
     }
+}
+
+#[tokio::test]
+async fn work_lists_and_claims_read_no_more_than_they_answer() {
+    let (_folder, store) = store().await;
+    let mut tx = store.write().await.unwrap();
+    work_lists(&mut tx).await;
     // SQLite leaves each locality at its first Task that is handed out: it sorts one for each.
     let found = costly_steps(tx).await;
     let first_of_each =
@@ -113,10 +119,8 @@ async fn work_lists_and_claims_read_no_more_than_they_answer() {
     assert!(found.is_empty(), "{found:#?}");
 }
 
-#[tokio::test]
-async fn people_referrals_and_deliveries_are_found_by_an_index() {
-    let (_folder, store) = store().await;
-    let mut tx = store.write().await.unwrap();
+/// Runs what is asked of people, referrals and deliveries.
+async fn lookups(tx: &mut Tx) {
     let practice = Sight::Practice("TESTA1".to_owned());
     tx.credentials(&words(&["hash", "other", "third"])).await.unwrap();
     tx.resource("ServiceRequest", "a", &practice).await.unwrap();
@@ -147,7 +151,66 @@ async fn people_referrals_and_deliveries_are_found_by_an_index() {
     tx.waiting_deliveries("", "a").await.unwrap();
     let of_person = Criterion::Persons(Persons { patients: words(&["a"]), ..Persons::default() });
     tx.count_tasks(&[of_person], &practice).await.unwrap();
+}
+
+#[tokio::test]
+async fn people_referrals_and_deliveries_are_found_by_an_index() {
+    let (_folder, store) = store().await;
+    let mut tx = store.write().await.unwrap();
+    lookups(&mut tx).await;
     let found = costly_steps(tx).await;
+    assert!(found.is_empty(), "{found:#?}");
+}
+
+/// The scans of whole tables that PostgreSQL would have to do for what `tx` ran, however dear it takes them to be: tables
+/// as small as a test's it scans by choice.
+async fn scans_on_postgres(mut tx: Tx) -> Vec<String> {
+    let texts = std::mem::take(&mut tx.ran);
+    assert!(!texts.is_empty(), "nothing was run");
+    tx.hold("plans").await.unwrap();
+    let Conn::PostgresWrite(unit) = &mut tx.conn else { panic!("a transaction that writes, on PostgreSQL") };
+    let connection = unit.connection();
+    let settings = "set local enable_seqscan = off; set local plan_cache_mode = force_generic_plan";
+    sqlx::raw_sql(settings).execute(&mut *connection).await.unwrap();
+    let mut found = Vec::new();
+    for text in &texts {
+        let binds = (1..).take_while(|n| text.contains(&format!("${n}"))).count();
+        let nulls = vec!["null"; binds].join(", ");
+        let execute = if binds == 0 { "planned".to_owned() } else { format!("planned({nulls})") };
+        let prepare = format!("prepare planned as {text}");
+        sqlx::raw_sql(sqlx::AssertSqlSafe(prepare)).execute(&mut *connection).await.unwrap();
+        let explain = sqlx::AssertSqlSafe(format!("explain execute {execute}"));
+        for row in sqlx::raw_sql(explain).fetch_all(&mut *connection).await.unwrap() {
+            let step: String = row.get(0);
+            if BIG.iter().any(|table| format!("{step} ").contains(&format!("Seq Scan on {table} "))) {
+                found.push(format!("{}: {text}", step.trim()));
+            }
+        }
+        sqlx::raw_sql("deallocate planned").execute(&mut *connection).await.unwrap();
+    }
+    found
+}
+
+#[tokio::test]
+async fn what_callers_wait_for_is_found_by_an_index_on_postgres_too() {
+    let Some(database) = Empty::postgres().await else { return };
+    let store = database.open().await;
+    store.migrate().await.unwrap();
+    let mut found = Vec::new();
+    let mut tx = store.write().await.unwrap();
+    work_lists(&mut tx).await;
+    found.extend(scans_on_postgres(tx).await);
+    let mut tx = store.write().await.unwrap();
+    lookups(&mut tx).await;
+    found.extend(scans_on_postgres(tx).await);
+    let mut tx = store.write().await.unwrap();
+    // Nothing leads to a Task by its note.
+    sql!(tx, fetch_all, "select id from task where created_at = $1", NOW)
+        .map(|rows: Vec<(String,)>| drop(rows))
+        .unwrap();
+    assert_eq!(scans_on_postgres(tx).await.len(), 1, "a scan is known when it is seen");
+    drop(store);
+    database.gone().await;
     assert!(found.is_empty(), "{found:#?}");
 }
 
