@@ -180,9 +180,13 @@ async fn scans_on_postgres(mut tx: Tx) -> Vec<String> {
         let prepare = format!("prepare planned as {text}");
         sqlx::raw_sql(sqlx::AssertSqlSafe(prepare)).execute(&mut *connection).await.unwrap();
         let explain = sqlx::AssertSqlSafe(format!("explain execute {execute}"));
-        for row in sqlx::raw_sql(explain).fetch_all(&mut *connection).await.unwrap() {
-            let step: String = row.get(0);
-            if BIG.iter().any(|table| format!("{step} ").contains(&format!("Seq Scan on {table} "))) {
+        let rows = sqlx::raw_sql(explain).fetch_all(&mut *connection).await.unwrap();
+        let steps: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+        for (at, step) in steps.iter().enumerate() {
+            let of_big = BIG.iter().any(|table| format!("{step} ").contains(&format!(" on {table} ")));
+            let own = steps[at + 1..].iter().take_while(|next| !next.contains("->"));
+            let is_led = own.into_iter().any(|next| next.contains("Index Cond"));
+            if of_big && step.contains("Scan") && !step.contains("Bitmap Heap Scan") && !is_led {
                 found.push(format!("{}: {text}", step.trim()));
             }
         }
@@ -204,13 +208,16 @@ async fn what_callers_wait_for_is_found_by_an_index_on_postgres_too() {
     lookups(&mut tx).await;
     found.extend(scans_on_postgres(tx).await);
     let mut tx = store.write().await.unwrap();
-    // Nothing leads to a Task by its note.
-    sql!(tx, fetch_all, "select id from task where created_at = $1", NOW)
-        .map(|rows: Vec<(String,)>| drop(rows))
-        .unwrap();
+    // Nothing leads to a Task by when it was put on hold.
+    sql!(tx, fetch_all, "select id from task where held_at = $1", NOW).map(|rows: Vec<(String,)>| drop(rows)).unwrap();
     assert_eq!(scans_on_postgres(tx).await.len(), 1, "a scan is known when it is seen");
     drop(store);
     database.gone().await;
+    // The indexes of what is still open have that alone; and tables without rows are joined whole, where with rows one
+    // goes from line to line.
+    let of_open = |step: &String| ["delivery_line on", "delivery_open on"].iter().any(|index| step.contains(index));
+    let from_line_to_line = |step: &String| step.contains("with recursive line (practice, person)");
+    found.retain(|step| !of_open(step) && !from_line_to_line(step));
     assert!(found.is_empty(), "{found:#?}");
 }
 
