@@ -7,6 +7,7 @@ use super::operations::{CLAIM, CLAIM_NEXT, COMPLETE, RELEASE, STATUS};
 use super::state::{Call, State};
 use super::write::written_answer;
 use crate::auth::scope::Interaction;
+use crate::pathway::identity::ods_code;
 use crate::workflow::{self, Completion, Work, retrying};
 use axum::body::Bytes;
 use axum::extract::{Path, State as Extract};
@@ -21,7 +22,7 @@ pub(super) async fn claim_next(Extract(doors): Extract<State>, call: Call, body:
     let work = Work {
         role: role.to_owned(),
         locality: inputs.references("location")?.first().map(|l| last(l, "Location")),
-        practice: inputs.text("practice")?.map(str::to_owned),
+        practice: inputs.text("practice")?.map(ods_code),
         key: idempotency_key(&call)?,
     };
     let claimed =

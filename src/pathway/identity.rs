@@ -50,6 +50,11 @@ pub fn is_in_use(identifier: &Value, now: DateTime<Utc>) -> bool {
     path::text(identifier, "use") != Some("old") && !ended
 }
 
+/// An ODS code as it is compared: what is sent has small letters and blanks around it now and then.
+pub fn ods_code(text: &str) -> String {
+    text.trim().to_ascii_uppercase()
+}
+
 /// Whether a Patient says anything by which the person can be found or called.
 pub fn names_somebody(patient: &Resource) -> bool {
     patient.text("identifier.value").is_some()

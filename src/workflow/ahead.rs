@@ -10,6 +10,7 @@ use std::collections::{HashMap, HashSet};
 use crate::fhir::nhs_number::NhsNumber;
 use crate::fhir::systems::{NHS_NUMBER, ODS};
 use crate::fhir::{Resource, path};
+use crate::pathway::identity::ods_code;
 use crate::store::{PersonRow, Practice, Questions, ReferralRow, Store};
 
 use super::refer::business_identifiers;
@@ -84,7 +85,7 @@ fn asks(resource: &Resource, house: &House, questions: &mut Questions) {
                 .then(|| path::text(reference, "identifier.value"))
                 .flatten()
         });
-        questions.practices.extend(practice.map(str::to_owned));
+        questions.practices.extend(practice.map(ods_code));
     }
 }
 

@@ -172,6 +172,11 @@ on_each_database! {
         let (first, fourth) = (app.practice("TESTA1").await, app.practice("TESTA4").await);
         let registered = sent(&first, &build::referral_with(build::person(build::BERT))).await;
         assert_eq!(task_of(&app, &registered).await["location"]["reference"], "Location/central");
+        let in_small_letters = build::patient("9990000093", "Smalls", "1960-01-01");
+        let at = format!(" {} ", build::BERT.4.to_lowercase());
+        let in_small_letters = build::registered_at(in_small_letters, &at);
+        let registered = sent(&first, &build::referral_with(in_small_letters)).await;
+        assert_eq!(task_of(&app, &registered).await["location"]["reference"], "Location/central");
         let unknown = sent(&first, &build::referral_of(build::CLEO.0)).await;
         assert_eq!(task_of(&app, &unknown).await["location"]["reference"], "Location/north");
         let nowhere = sent(&fourth, &build::referral_with(build::person(build::DAN))).await;

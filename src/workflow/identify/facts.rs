@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::fhir::nhs_number::{NhsNumber, NhsNumberError};
 use crate::fhir::systems::ODS;
 use crate::fhir::{IssueCode, Resource, path};
-use crate::pathway::identity::{self, Number};
+use crate::pathway::identity::{self, Number, ods_code};
 
 use super::super::transaction::Sent;
 use super::super::{Error, Result, Unit};
@@ -88,7 +88,7 @@ pub(in crate::workflow) async fn organization_code(
     reference: &Value,
 ) -> Result<Option<String>> {
     if path::text(reference, "identifier.system") == Some(ODS) {
-        return Ok(path::text(reference, "identifier.value").map(str::to_owned));
+        return Ok(path::text(reference, "identifier.value").map(ods_code));
     }
     let Some(text) = path::text(reference, "reference") else { return Ok(None) };
     if let Some(id) = text.strip_prefix('#') {
@@ -105,5 +105,5 @@ pub(in crate::workflow) async fn organization_code(
 }
 
 fn ods_of(organization: &Resource) -> Option<String> {
-    (organization.kind() == "Organization").then(|| organization.identifier(ODS).map(str::to_owned))?
+    (organization.kind() == "Organization").then(|| organization.identifier(ODS).map(ods_code))?
 }
