@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::fhir::systems::REFERRAL_FLAG;
 use crate::fhir::when::instant;
-use crate::fhir::{Resource, search};
+use crate::fhir::{Resource, path, search};
 use crate::store::{AuditRow, Belongs, Practice, Sight, Store, StoreError, Stored, Tx, audit_id};
 
 use super::ahead::Ahead;
@@ -418,5 +418,28 @@ pub(super) fn flag(resource: &mut Resource, code: &str) {
         {
             tags.push(coding);
         }
+    }
+}
+
+/// Adds a flag of ours where it applies, and takes it away where it does not any more.
+pub(super) fn mark(resource: &mut Resource, code: &str, applies: bool) {
+    if applies {
+        flag(resource, code);
+    } else if resource.has_flag(code) {
+        unflag(resource, code);
+    }
+}
+
+fn unflag(resource: &mut Resource, code: &str) {
+    let is_it = |tag: &Value| path::text(tag, "system") == Some(REFERRAL_FLAG) && path::text(tag, "code") == Some(code);
+    let Some(meta) = resource.map_mut().get_mut("meta").and_then(Value::as_object_mut) else { return };
+    if let Some(tags) = meta.get_mut("tag").and_then(Value::as_array_mut) {
+        tags.retain(|tag| !is_it(tag));
+        if tags.is_empty() {
+            meta.shift_remove("tag");
+        }
+    }
+    if meta.is_empty() {
+        resource.map_mut().shift_remove("meta");
     }
 }
