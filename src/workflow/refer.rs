@@ -1,5 +1,7 @@
 //! A referral arrives: kept as sent, given a reference, a plan and a first Task. Nobody is turned away.
 
+use std::slice;
+
 use serde_json::{Value, json};
 
 use crate::fhir::systems::{ODS, REFERRAL_REFERENCE};
@@ -34,9 +36,9 @@ pub(super) async fn refer(
 ) -> Result<Referred> {
     let identifiers = business_identifiers(&request);
     let sender = unit.actor.organization.clone();
-    // One that is over and came along as history may well carry the identifier of the one that goes on.
-    if request.text("status") == Some("active")
-        && let Some(before) = unit.referral_by_identifier(&identifiers).await?
+    // Whatever its status: a sender who says revoked by sending it again must not be told that all is well.
+    if let Some(before) = unit.referral_by_identifier(&identifiers).await?
+        && !(submission.is_some() && is_history(&request, &before))
     {
         if !unit.makes("ServiceRequest", &before.id) {
             let alone = submission.is_none();
@@ -68,6 +70,14 @@ pub(super) async fn refer(
     let referral = belongs.referral.clone();
     unit.create(request, belongs);
     Ok(Referred::New { person, referral })
+}
+
+/// Whether a ServiceRequest says of an earlier referral that is over what is so: it comes along with another as history.
+fn is_history(request: &Resource, before: &ReferralRow) -> bool {
+    matches!(
+        (before.state.as_str(), request.text("status")),
+        ("closed", Some("completed")) | ("withdrawn", Some("revoked" | "entered-in-error"))
+    )
 }
 
 /// Makes a ServiceRequest a referral: a reference, a spell, a plan, a first Task. Answers it as it is to be stored.
@@ -112,6 +122,7 @@ pub(super) async fn becomes_referral(unit: &mut Unit<'_>, sent: &Sent, request: 
     if !is_referral(unit, sent, &request).await? {
         return unit.change(request).await;
     }
+    own_identifiers(unit, &request).await?;
     let found = subject_of(unit, sent, &request, "ServiceRequest").await?;
     let (request, belongs) = accept(unit, sent, request, &found, digest.to_owned(), String::new()).await?;
     unit.hand_over(request, belongs).await
@@ -137,6 +148,23 @@ pub(super) fn business_identifiers(request: &Resource) -> Vec<(String, String)> 
         .filter(|(system, _)| *system != REFERRAL_REFERENCE)
         .map(|(system, value)| (system.to_owned(), value.to_owned()))
         .collect()
+}
+
+/// The business identifiers of a new version of a referral; refuses one that another referral of its sender has.
+pub(super) async fn own_identifiers(unit: &mut Unit<'_>, request: &Resource) -> Result<Vec<(String, String)>> {
+    let identifiers = business_identifiers(request);
+    for identifier in &identifiers {
+        let known = unit.referral_by_identifier(slice::from_ref(identifier)).await?;
+        if let Some(other) = known.filter(|known| Some(known.id.as_str()) != request.id()) {
+            let text = format!(
+                "Your referral ServiceRequest/{} has this identifier. Send the one that this referral has, or PUT the \
+                 change to the other.",
+                other.id
+            );
+            return Err(Error::conflict("ServiceRequest.identifier", text));
+        }
+    }
+    Ok(identifiers)
 }
 
 /// Whom a ServiceRequest is about, held.
