@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use crate::fhir::systems::REFERRAL_REFERENCE;
 use crate::fhir::{Resource, path};
 use crate::store::ReferralRow;
 
@@ -16,13 +17,32 @@ pub(super) async fn referrals(unit: &mut Unit<'_>, resource: &Resource) -> Resul
     Ok(found)
 }
 
-/// The referral to us that a Reference names.
-async fn referral(unit: &mut Unit<'_>, base: &Value) -> Result<Option<ReferralRow>> {
-    let Some(("ServiceRequest", id)) = unit.house.local(path::text(base, "reference").unwrap_or_default()) else {
-        return Ok(None);
-    };
-    match unit.see("ServiceRequest", id).await? {
-        Some(_) => Ok(unit.tx.referral(id).await?),
-        None => Ok(None),
+/// Whether a Reference of `basedOn` names a referral to us, or a CarePlan of Live Well's.
+pub(super) async fn is_ours(unit: &mut Unit<'_>, base: &Value) -> Result<bool> {
+    if let Some(("CarePlan", id)) = unit.house.local(literal(base)) {
+        let plan = unit.see("CarePlan", id).await?;
+        return Ok(plan.is_some_and(|seen| seen.belongs.sender == unit.house.organization()));
     }
+    Ok(referral(unit, base).await?.is_some())
+}
+
+/// The referral to us that a Reference names: by its id, or by the reference that people read out. One that the caller may
+/// not see is as unknown as one that is not there.
+async fn referral(unit: &mut Unit<'_>, base: &Value) -> Result<Option<ReferralRow>> {
+    let found = match unit.house.local(literal(base)) {
+        Some(("ServiceRequest", id)) => unit.tx.referral(id).await?,
+        Some(_) => None,
+        None => match path::text(base, "identifier.value") {
+            Some(value) if path::text(base, "identifier.system") == Some(REFERRAL_REFERENCE) => {
+                unit.tx.referral_by_reference(value).await?
+            }
+            _ => None,
+        },
+    };
+    let Some(found) = found else { return Ok(None) };
+    Ok(unit.see("ServiceRequest", &found.id).await?.map(|_| found))
+}
+
+fn literal(base: &Value) -> &str {
+    path::text(base, "reference").unwrap_or_default()
 }

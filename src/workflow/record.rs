@@ -1,7 +1,7 @@
 //! Recording: what staff did and found, hung on the referral it came of, and on its way to the practice.
 
 use chrono::Duration;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::fhir::when::Interval;
 use crate::fhir::{IssueCode, Resource};
@@ -121,17 +121,7 @@ pub(super) async fn change_record(
 /// Whether a ServiceRequest of Live Well's is one that follows from a referral to it: an onward referral, which is recorded
 /// and reaches the practice.
 pub(super) async fn is_onward(unit: &mut Unit<'_>, request: &Resource) -> Result<bool> {
-    if !unit.actor.ours {
-        return Ok(false);
-    }
-    for base in request.all("basedOn.reference").into_iter().filter_map(Value::as_str) {
-        if let Some(("ServiceRequest", id)) = unit.house.local(base)
-            && unit.tx.referral(id).await?.is_some()
-        {
-            return Ok(true);
-        }
-    }
-    Ok(false)
+    Ok(unit.actor.ours && !based_on::referrals(unit, request).await?.is_empty())
 }
 
 /// Whether this is a new version of an onward referral that Live Well recorded.

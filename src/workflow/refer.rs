@@ -2,7 +2,7 @@
 
 use std::slice;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::fhir::systems::{ODS, REFERRAL_REFERENCE};
 use crate::fhir::when::instant;
@@ -15,7 +15,7 @@ use super::identify::{self, Identified};
 use super::resend::says_the_same;
 use super::transaction::Sent;
 use super::unit::flag;
-use super::{Error, Result, Unit, tasks};
+use super::{Error, Result, Unit, based_on, tasks};
 
 /// What became of a ServiceRequest that was sent.
 pub(super) enum Referred {
@@ -187,19 +187,13 @@ pub(super) async fn subject_of(
 /// Whether it is a referral to us; the rest is kept as context, without a Task. What its references mean is looked up
 /// first: the rule itself is pure.
 async fn is_referral(unit: &mut Unit<'_>, sent: &Sent, request: &Resource) -> Result<bool> {
-    let mut ours = Vec::new();
-    for reference in request.all("basedOn.reference").into_iter().filter_map(Value::as_str) {
-        let known = match unit.house.local(reference) {
-            Some(("ServiceRequest", id)) => unit.tx.referral(id).await?.is_some(),
-            Some(("CarePlan", id)) => {
-                unit.get("CarePlan", id).await?.is_some_and(|seen| seen.belongs.sender == unit.house.organization())
-            }
-            _ => false,
-        };
-        if known {
-            ours.push(reference.to_owned());
+    let mut based = Vec::new();
+    for base in request.all("basedOn") {
+        if based_on::is_ours(unit, base).await? {
+            based.push(base);
         }
     }
+    let mut ours = Vec::new();
     for performer in request.all("performer") {
         let Some(reference) = path::text(performer, "reference") else { continue };
         let named = identify::organization_code(unit, sent, request, performer).await?;
@@ -208,13 +202,12 @@ async fn is_referral(unit: &mut Unit<'_>, sent: &Sent, request: &Resource) -> Re
             ours.push(reference.to_owned());
         }
     }
-    let is_ours = |reference: &str| ours.iter().any(|known| known == reference);
     let standing = referral::standing(
         request,
         &Ours {
             ods: &unit.house.organization(),
-            is_our_organization: &is_ours,
-            is_one_of_ours: &|value| path::text(value, "reference").is_some_and(is_ours),
+            is_our_organization: &|reference| ours.iter().any(|known| known == reference),
+            is_one_of_ours: &|base| based.contains(&base),
         },
     );
     Ok(standing == Standing::Referral)

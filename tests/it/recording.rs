@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use livewell::config::PamCutOffs;
 use livewell::fhir::path;
-use livewell::fhir::systems::{NHS_NUMBER, REFERRAL_FLAG};
+use livewell::fhir::systems::{NHS_NUMBER, REFERRAL_FLAG, REFERRAL_REFERENCE};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -81,6 +81,41 @@ on_each_database! {
         moved["subject"] = json!({ "reference": other.person });
         let answer = coach.put(format!("/fhir/{kept}"), &moved).if_match(1).await.expect(422);
         assert_eq!(refusal(&answer).1, "Encounter.subject");
+    }
+
+    async fn a_record_may_name_its_referral_by_the_reference_that_is_read_out(app: TestApp) {
+        let practice = app.practice("TESTA1").await;
+        let journey = refer(&app, &practice, "TESTA1", "routine").await;
+        let other = refer(&app, &practice, "TESTA1", "routine").await;
+        let coach = app.staff("coach-north").await;
+        let read_out = async |journey: &Journey| {
+            let request = read(&practice, &journey.referral).await;
+            let identifiers = request["identifier"].as_array().unwrap();
+            let ours = identifiers.iter().find(|i| i["system"] == REFERRAL_REFERENCE).unwrap();
+            json!([{ "type": "ServiceRequest", "identifier": { "system": ours["system"], "value": ours["value"] } }])
+        };
+        let mut met = encounter(&app, &journey);
+        met["basedOn"] = read_out(&journey).await;
+        let kept = record(&coach, &met).await;
+        assert_eq!(belongs_to(&app, &kept).await, journey.referral);
+        let mut there = read(&coach, &kept).await;
+        assert_eq!(there["basedOn"], met["basedOn"]);
+        there["basedOn"] = read_out(&other).await;
+        let answer = coach.put(format!("/fhir/{kept}"), &there).if_match(1).await.expect(422);
+        assert_eq!(refusal(&answer).1, "Encounter.basedOn");
+        there["basedOn"] = json!([{ "reference": journey.referral }]);
+        coach.put(format!("/fhir/{kept}"), &there).if_match(1).await.expect(200);
+        met["basedOn"][0]["identifier"]["value"] = json!("LW-0000-0000");
+        let answer = coach.post("/fhir/Encounter", &met).await.expect(422);
+        assert_eq!(refusal(&answer).1, "Encounter.basedOn");
+
+        let onward = json!({
+            "resourceType": "ServiceRequest", "status": "active", "intent": "order",
+            "subject": { "reference": journey.person }, "basedOn": read_out(&journey).await,
+        });
+        let kept = record(&coach, &onward).await;
+        assert_eq!(belongs_to(&app, &kept).await, journey.referral);
+        assert_eq!(app.count("referral").await, 2, "an onward referral is none to us");
     }
 
     async fn a_changed_record_is_held_to_what_a_new_one_is(app: TestApp) {
