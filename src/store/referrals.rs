@@ -58,6 +58,16 @@ impl Tx {
         Ok(found)
     }
 
+    /// The referral with this human-readable reference.
+    pub async fn referral_by_reference(&mut self, reference: &str) -> Result<Option<ReferralRow>, StoreError> {
+        let found: Option<(String,)> =
+            sql!(self, fetch_optional, "select id from referral where reference = $1", reference)?;
+        match found {
+            Some((id,)) => self.referral(&id).await,
+            None => Ok(None),
+        }
+    }
+
     /// A person's referrals, newest first.
     pub async fn referrals_of_person(&mut self, person: &str) -> Result<Vec<ReferralRow>, StoreError> {
         sql!(

@@ -17,7 +17,7 @@ use super::{Actor, Error, House, Result, Unit, Written, condition, deliver, task
 pub struct Completion {
     /// An outcome code of the step.
     pub outcome: String,
-    /// What was recorded: `Type/id` each.
+    /// What was recorded: references to it, relative or absolute, of a version or not.
     pub outputs: Vec<String>,
     pub note: Option<String>,
 }
@@ -52,18 +52,19 @@ pub(super) async fn complete_in(unit: &mut Unit<'_>, id: &str, completion: &Comp
     tasks::state_of(&row)?.apply(Event::Complete).map_err(tasks::not_allowed)?;
     let house = unit.house;
     let step = house.plan.step(&row.code);
+    let named: Vec<String> = completion.outputs.iter().map(|output| relative(house, output)).collect();
     let follow = match step {
         Some(step) => {
             let urgent = is_urgent(task.text("priority"));
-            let when = clinical_time(unit, &completion.outputs).await?.unwrap_or(unit.now);
+            let when = clinical_time(unit, &named).await?.unwrap_or(unit.now);
             Some(follow(unit, step, &row, &completion.outcome, urgent, when).await?)
         }
         None => None,
     };
     if let Some(step) = step {
-        required(unit, step, &row, &completion.outputs).await?;
+        required(unit, step, &row, &completion.outcome, &named).await?;
     }
-    outputs(unit, &mut task, &row.person, step, &completion.outputs).await?;
+    outputs(unit, &mut task, &row.person, step, &named).await?;
     let outcome = follow.as_ref().map_or(completion.outcome.as_str(), |f| f.outcome.as_str());
     task.map_mut()
         .insert("businessStatus".to_owned(), json!({ "coding": [{ "system": TASK_OUTCOME, "code": outcome }] }));
@@ -82,16 +83,28 @@ pub(super) async fn complete_in(unit: &mut Unit<'_>, id: &str, completion: &Comp
     Ok(())
 }
 
+/// A reference into this service as `Type/id`; any other as it is.
+fn relative(house: &House, reference: &str) -> String {
+    house.local(reference).map_or_else(|| reference.to_owned(), |(kind, id)| format!("{kind}/{id}"))
+}
+
 /// Refuses, naming it, when something the step requires was not recorded.
-async fn required(unit: &mut Unit<'_>, step: &Step, row: &TaskRow, outputs: &[String]) -> Result<()> {
+async fn required(unit: &mut Unit<'_>, step: &Step, row: &TaskRow, outcome: &str, outputs: &[String]) -> Result<()> {
+    let attempt_counts = step.may_have_met_nobody(outcome);
     let mut missing = Vec::new();
     for input in step.inputs.iter().filter(|input| input.required) {
-        if !recorded(unit, input, row, outputs).await? {
+        if !recorded(unit, input, row, attempt_counts, outputs).await? {
+            let hint = match input.resource_type.as_str() {
+                "Encounter" if attempt_counts => " One that is only planned does not count.",
+                "Encounter" => " One that is only planned, or was cancelled, does not count for this outcome.",
+                _ => "",
+            };
             missing.push(Issue::error(
                 IssueCode::Required,
                 "Task.output",
                 format!(
-                    "Before this Task is complete it needs: {} ({}). Record it on the referral and name it as output.",
+                    "Before this Task is complete it needs: {} ({}). Record it on the referral and name it as \
+                     output.{hint}",
                     input.text, input.resource_type
                 ),
             ));
@@ -104,13 +117,19 @@ async fn required(unit: &mut Unit<'_>, step: &Step, row: &TaskRow, outputs: &[St
 }
 
 /// Whether an output is what is required, or it was recorded on the referral since the Task was opened.
-async fn recorded(unit: &mut Unit<'_>, input: &Input, row: &TaskRow, outputs: &[String]) -> Result<bool> {
+async fn recorded(
+    unit: &mut Unit<'_>,
+    input: &Input,
+    row: &TaskRow,
+    attempt_counts: bool,
+    outputs: &[String],
+) -> Result<bool> {
     for output in outputs {
         let Some((kind, id)) = output.split_once('/') else { continue };
         if kind == input.resource_type
             && let Some(seen) = unit.see(kind, id).await?
             && seen.belongs.person == row.person
-            && is_what_is_needed(unit, input, &seen.resource)
+            && is_what_is_needed(unit, input, attempt_counts, &seen.resource)
         {
             return Ok(true);
         }
@@ -118,15 +137,24 @@ async fn recorded(unit: &mut Unit<'_>, input: &Input, row: &TaskRow, outputs: &[
     let stored = unit.tx.resources_of_referral(&row.referral, &input.resource_type).await?;
     let ours = unit.house.organization();
     for candidate in stored.iter().filter(|s| s.sender == ours && s.updated_at >= row.created_at) {
-        if is_what_is_needed(unit, input, &candidate.resource()?) {
+        if is_what_is_needed(unit, input, attempt_counts, &candidate.resource()?) {
             return Ok(true);
         }
     }
     Ok(false)
 }
 
-fn is_what_is_needed(unit: &Unit<'_>, input: &Input, resource: &Resource) -> bool {
-    resource.text("status") != Some("entered-in-error") && input.is_met_by(resource, &unit.house.codes)
+fn is_what_is_needed(unit: &Unit<'_>, input: &Input, attempt_counts: bool, resource: &Resource) -> bool {
+    let stands = match (resource.kind(), resource.text("status")) {
+        ("Encounter", status) => took_place(status) || attempt_counts && status == Some("cancelled"),
+        (_, status) => status != Some("entered-in-error"),
+    };
+    stands && input.is_met_by(resource, &unit.house.codes)
+}
+
+/// Whether an Encounter of this status is one in which people met, or are meeting.
+fn took_place(status: Option<&str>) -> bool {
+    matches!(status, Some("finished" | "in-progress" | "arrived" | "triaged" | "onleave"))
 }
 
 async fn outputs(
@@ -181,7 +209,9 @@ async fn follow(
 /// When what is named as output took place: reviews count from the meeting, not from when it was written down.
 async fn clinical_time(unit: &mut Unit<'_>, outputs: &[String]) -> Result<Option<DateTime<Utc>>> {
     for id in outputs.iter().filter_map(|output| output.strip_prefix("Encounter/")) {
-        if let Some(seen) = unit.see("Encounter", id).await? {
+        if let Some(seen) = unit.see("Encounter", id).await?
+            && took_place(seen.resource.text("status"))
+        {
             return Ok(seen.resource.text("period.start").and_then(start_of).filter(|when| *when <= unit.now));
         }
     }

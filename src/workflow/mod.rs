@@ -6,6 +6,7 @@ mod ahead;
 mod asking;
 mod attempts;
 mod audit_event;
+mod based_on;
 mod claim;
 mod complete;
 mod condition;

@@ -1,9 +1,9 @@
 //! Recording: what staff did and found, hung on the referral it came of, and on its way to the practice.
 
 use chrono::Duration;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::fhir::when::start_of;
+use crate::fhir::when::Interval;
 use crate::fhir::{IssueCode, Resource};
 use crate::pathway::pam::PamReading;
 use crate::pathway::task::Event;
@@ -12,8 +12,8 @@ use crate::store::{Belongs, DeliveryItem, ReferralRow};
 
 use super::keep::{self, Keeping, Recorded};
 use super::links::text_at;
-use super::unit::{flag, same_content};
-use super::{Error, Result, Unit, deliver, tasks};
+use super::unit::{Seen, mark, same_content};
+use super::{Error, Result, Unit, based_on, deliver, tasks};
 
 /// What counts as recorded when Live Well's own clients send it.
 pub(super) const RECORDED: [&str; 9] = [
@@ -28,7 +28,7 @@ pub(super) const RECORDED: [&str; 9] = [
     "Condition",
 ];
 
-/// How far ahead of now a clinical time may lie before it is flagged: clocks differ.
+/// How far ahead of now, or before receipt, a clinical time may lie before it is flagged: clocks differ.
 const CLOCKS_DIFFER: Duration = Duration::minutes(5);
 
 /// Records a resource. What is recorded is Live Well's own, also where it came of another's referral.
@@ -94,8 +94,17 @@ pub(super) async fn change_record(
         )));
     }
     same_person(unit, &mut resource, &seen.belongs.person, expression).await?;
-    check_pam(unit, &mut resource, expression)?;
     unit.audit("update", &resource.reference(), &seen.belongs.person);
+    if same_content(&seen.resource, &resource) {
+        return Ok(());
+    }
+    // What is wrong with a record must not keep it from being taken back.
+    if !is_taken_back(&resource) {
+        stays_whole(unit, &seen, &resource, expression).await?;
+    }
+    check_pam(unit, &mut resource, expression)?;
+    let referral = unit.tx.referral(&seen.belongs.referral).await?;
+    flag_times(unit, &mut resource, referral.as_ref());
     if same_content(&seen.resource, &resource) {
         return Ok(());
     }
@@ -112,17 +121,7 @@ pub(super) async fn change_record(
 /// Whether a ServiceRequest of Live Well's is one that follows from a referral to it: an onward referral, which is recorded
 /// and reaches the practice.
 pub(super) async fn is_onward(unit: &mut Unit<'_>, request: &Resource) -> Result<bool> {
-    if !unit.actor.ours {
-        return Ok(false);
-    }
-    for base in request.all("basedOn.reference").into_iter().filter_map(Value::as_str) {
-        if let Some(("ServiceRequest", id)) = unit.house.local(base)
-            && unit.tx.referral(id).await?.is_some()
-        {
-            return Ok(true);
-        }
-    }
-    Ok(false)
+    Ok(unit.actor.ours && !based_on::referrals(unit, request).await?.is_empty())
 }
 
 /// Whether this is a new version of an onward referral that Live Well recorded.
@@ -173,6 +172,88 @@ fn complete_enough(encounter: &Resource, expression: &str) -> Result<()> {
     Ok(())
 }
 
+fn is_taken_back(resource: &Resource) -> bool {
+    let codings = resource.all("verificationStatus.coding.code");
+    let mut said = ["status", "lifecycleStatus"].iter().filter_map(|element| resource.text(element));
+    said.any(|status| status == "entered-in-error") || codings.iter().any(|code| *code == "entered-in-error")
+}
+
+/// Refuses a new version that lacks what the record had to say, or hangs on another referral.
+async fn stays_whole(unit: &mut Unit<'_>, before: &Seen, resource: &Resource, expression: &str) -> Result<()> {
+    if resource.kind() == "Encounter" {
+        complete_enough(resource, expression)?;
+    }
+    if let Some(element) = says_whom(&before.resource)
+        && says_whom(resource).is_none()
+    {
+        return Err(Error::rule(
+            IssueCode::Required,
+            format!("{expression}.{element}"),
+            format!("What was recorded goes on saying whom it is about. Send {element} as it was read."),
+        ));
+    }
+    let links = ["basedOn", "encounter"];
+    let as_before = links.iter().all(|link| before.resource.value().get(*link) == resource.value().get(*link));
+    // What was taken back was not looked at, so it is when it comes back.
+    if as_before && !is_taken_back(&before.resource) {
+        return Ok(());
+    }
+    stays_on_referral(unit, before, resource, expression).await
+}
+
+async fn stays_on_referral(unit: &mut Unit<'_>, before: &Seen, resource: &Resource, expression: &str) -> Result<()> {
+    let named = based_on::referrals(unit, resource).await?;
+    let by_encounter = of_encounter(unit, resource).await?;
+    if named.is_empty() && matches!(resource.kind(), "Encounter" | "ServiceRequest") {
+        return Err(hangs_on_nothing(resource, expression));
+    }
+    of_one_person(&named, &before.belongs.person, &format!("{expression}.basedOn"))?;
+    of_one_person(by_encounter.as_slice(), &before.belongs.person, &format!("{expression}.encounter"))?;
+    let (element, now) = if named.is_empty() { ("encounter", by_encounter.as_slice()) } else { ("basedOn", &*named) };
+    let was = &before.belongs.referral;
+    if was.is_empty() || now.is_empty() || now.iter().any(|referral| referral.id == *was) {
+        return Ok(());
+    }
+    Err(Error::rule(
+        IssueCode::BusinessRule,
+        format!("{expression}.{element}"),
+        "A record stays with the referral it was recorded on. Mark this one entered-in-error, and record it anew on the \
+         other.",
+    ))
+}
+
+fn of_one_person(referrals: &[ReferralRow], person: &str, expression: &str) -> Result<()> {
+    if referrals.iter().all(|referral| referral.person == person) {
+        return Ok(());
+    }
+    Err(Error::rule(
+        IssueCode::BusinessRule,
+        expression,
+        "This names another person's referral than the one it is recorded on. Check both before you record anything.",
+    ))
+}
+
+fn hangs_on_nothing(resource: &Resource, expression: &str) -> Error {
+    let kind = resource.kind();
+    Error::rule(
+        IssueCode::NotFound,
+        format!("{expression}.basedOn"),
+        format!(
+            "The {kind} hangs on no referral that is here. Send basedOn with the reference of a ServiceRequest that was \
+             referred to Live Well."
+        ),
+    )
+}
+
+/// The referral of the Encounter that a record hangs on.
+async fn of_encounter(unit: &mut Unit<'_>, resource: &Resource) -> Result<Option<ReferralRow>> {
+    let Some(("Encounter", id)) = unit.house.local(text_at(resource, "encounter.reference")) else { return Ok(None) };
+    match unit.see("Encounter", id).await? {
+        Some(seen) => Ok(unit.tx.referral(&seen.belongs.referral).await?),
+        None => Ok(None),
+    }
+}
+
 /// The referral a record came of: named, that of its Encounter, of the submission, or of the person's open spell.
 async fn referral_of(
     unit: &mut Unit<'_>,
@@ -181,31 +262,16 @@ async fn referral_of(
     named: Option<&str>,
     keeping: &Keeping,
 ) -> Result<Option<ReferralRow>> {
-    for base in resource.all("basedOn.reference").into_iter().filter_map(Value::as_str) {
-        if let Some(("ServiceRequest", id)) = unit.house.local(base) {
-            let id = id.to_owned();
-            if unit.see("ServiceRequest", &id).await?.is_some()
-                && let Some(referral) = unit.tx.referral(&id).await?
-            {
-                return Ok(Some(referral));
-            }
-        }
+    let based = based_on::referrals(unit, resource).await?;
+    if let Some(first) = based.first() {
+        of_one_person(&based, &first.person, &format!("{expression}.basedOn"))?;
+        return Ok(Some(first.clone()));
     }
     if resource.kind() == "Encounter" {
-        return Err(Error::rule(
-            IssueCode::NotFound,
-            format!("{expression}.basedOn"),
-            "The Encounter hangs on no referral that is here. Send basedOn with the reference of a ServiceRequest that \
-             was referred to Live Well.",
-        ));
+        return Err(hangs_on_nothing(resource, expression));
     }
-    if let Some(("Encounter", id)) = unit.house.local(text_at(resource, "encounter.reference")) {
-        let id = id.to_owned();
-        if let Some(seen) = unit.see("Encounter", &id).await?
-            && let Some(referral) = unit.tx.referral(&seen.belongs.referral).await?
-        {
-            return Ok(Some(referral));
-        }
+    if let Some(referral) = of_encounter(unit, resource).await? {
+        return Ok(Some(referral));
     }
     let Some(person) = named.or(keeping.only_person()) else { return Ok(None) };
     if let Some(id) = keeping.only_referral(person) {
@@ -215,10 +281,14 @@ async fn referral_of(
     Ok(referrals.into_iter().find(|r| !matches!(r.state.as_str(), "closed" | "withdrawn")))
 }
 
+/// The element in which a record says whom it is about.
+fn says_whom(resource: &Resource) -> Option<&'static str> {
+    ["subject", "patient"].into_iter().find(|element| resource.value().get(*element).is_some())
+}
+
 /// Points the record at our Patient; refuses one that names someone else than its referral does.
 async fn same_person(unit: &mut Unit<'_>, resource: &mut Resource, person: &str, expression: &str) -> Result<()> {
-    let element = ["subject", "patient"].into_iter().find(|e| resource.value().get(*e).is_some());
-    let Some(element) = element else { return Ok(()) };
+    let Some(element) = says_whom(resource) else { return Ok(()) };
     match keep::about(unit, resource).await? {
         Some(about) if about != person => Err(Error::rule(
             IssueCode::BusinessRule,
@@ -242,25 +312,28 @@ fn check_pam(unit: &Unit<'_>, resource: &mut Resource, expression: &str) -> Resu
         invalid.issues = invalid.issues.into_iter().map(|issue| issue.under(expression)).collect();
         invalid
     })?;
-    if reading.is_some_and(|reading| reading.level_disagrees()) {
-        flag(resource, "pam-level-disagrees");
-    }
+    mark(resource, "pam-level-disagrees", reading.is_some_and(|reading| reading.level_disagrees()));
     Ok(())
 }
 
 /// Clinical times before the referral or ahead of now are kept and flagged.
 fn flag_times(unit: &Unit<'_>, resource: &mut Resource, referral: Option<&ReferralRow>) {
-    let paths =
+    let starts =
         ["period.start", "effectiveDateTime", "effectivePeriod.start", "dateTime", "sent", "authored", "startDate"];
-    let times: Vec<_> = paths.iter().filter_map(|p| resource.text(p)).filter_map(start_of).collect();
-    if times.iter().any(|t| *t > unit.now + CLOCKS_DIFFER) {
-        flag(resource, "clinical-time-in-future");
-    }
-    let received = referral.map(|r| r.received_at.time());
-    // A date without a time is that day's beginning, which is before a referral of the same day.
-    if received.is_some_and(|received| times.iter().any(|t| *t < received - Duration::days(1))) {
-        flag(resource, "clinical-time-before-receipt");
-    }
+    let covers = |path: &&str| resource.text(path).and_then(Interval::parse);
+    let began: Vec<Interval> = starts.iter().filter_map(covers).collect();
+    // A plan may well end next year; what was done cannot.
+    let ended = match resource.kind() {
+        "Encounter" => covers(&"period.end"),
+        _ => covers(&"effectivePeriod.end"),
+    };
+    let latest = (unit.now + CLOCKS_DIFFER).timestamp_micros();
+    let ahead = began.iter().chain(&ended).any(|time| time.low > latest);
+    // A date is all of that day: one of the day of receipt is not before it.
+    let before = referral.map(|referral| (referral.received_at.time() - CLOCKS_DIFFER).timestamp_micros());
+    let before = before.is_some_and(|received| began.iter().any(|time| time.high <= received));
+    mark(resource, "clinical-time-in-future", ahead);
+    mark(resource, "clinical-time-before-receipt", before);
 }
 
 /// The first record puts the recorder's Task of this referral in progress.

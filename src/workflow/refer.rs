@@ -1,6 +1,8 @@
 //! A referral arrives: kept as sent, given a reference, a plan and a first Task. Nobody is turned away.
 
-use serde_json::{Value, json};
+use std::slice;
+
+use serde_json::json;
 
 use crate::fhir::systems::{ODS, REFERRAL_REFERENCE};
 use crate::fhir::when::instant;
@@ -13,7 +15,7 @@ use super::identify::{self, Identified};
 use super::resend::says_the_same;
 use super::transaction::Sent;
 use super::unit::flag;
-use super::{Error, Result, Unit, tasks};
+use super::{Error, Result, Unit, based_on, tasks};
 
 /// What became of a ServiceRequest that was sent.
 pub(super) enum Referred {
@@ -34,9 +36,9 @@ pub(super) async fn refer(
 ) -> Result<Referred> {
     let identifiers = business_identifiers(&request);
     let sender = unit.actor.organization.clone();
-    // One that is over and came along as history may well carry the identifier of the one that goes on.
-    if request.text("status") == Some("active")
-        && let Some(before) = unit.referral_by_identifier(&identifiers).await?
+    // Whatever its status: a sender who says revoked by sending it again must not be told that all is well.
+    if let Some(before) = unit.referral_by_identifier(&identifiers).await?
+        && !(submission.is_some() && is_history(&request, &before))
     {
         if !unit.makes("ServiceRequest", &before.id) {
             let alone = submission.is_none();
@@ -68,6 +70,14 @@ pub(super) async fn refer(
     let referral = belongs.referral.clone();
     unit.create(request, belongs);
     Ok(Referred::New { person, referral })
+}
+
+/// Whether a ServiceRequest says of an earlier referral that is over what is so: it comes along with another as history.
+fn is_history(request: &Resource, before: &ReferralRow) -> bool {
+    matches!(
+        (before.state.as_str(), request.text("status")),
+        ("closed", Some("completed")) | ("withdrawn", Some("revoked" | "entered-in-error"))
+    )
 }
 
 /// Makes a ServiceRequest a referral: a reference, a spell, a plan, a first Task. Answers it as it is to be stored.
@@ -112,6 +122,7 @@ pub(super) async fn becomes_referral(unit: &mut Unit<'_>, sent: &Sent, request: 
     if !is_referral(unit, sent, &request).await? {
         return unit.change(request).await;
     }
+    own_identifiers(unit, &request).await?;
     let found = subject_of(unit, sent, &request, "ServiceRequest").await?;
     let (request, belongs) = accept(unit, sent, request, &found, digest.to_owned(), String::new()).await?;
     unit.hand_over(request, belongs).await
@@ -139,6 +150,23 @@ pub(super) fn business_identifiers(request: &Resource) -> Vec<(String, String)> 
         .collect()
 }
 
+/// The business identifiers of a new version of a referral; refuses one that another referral of its sender has.
+pub(super) async fn own_identifiers(unit: &mut Unit<'_>, request: &Resource) -> Result<Vec<(String, String)>> {
+    let identifiers = business_identifiers(request);
+    for identifier in &identifiers {
+        let known = unit.referral_by_identifier(slice::from_ref(identifier)).await?;
+        if let Some(other) = known.filter(|known| Some(known.id.as_str()) != request.id()) {
+            let text = format!(
+                "Your referral ServiceRequest/{} has this identifier. Send the one that this referral has, or PUT the \
+                 change to the other.",
+                other.id
+            );
+            return Err(Error::conflict("ServiceRequest.identifier", text));
+        }
+    }
+    Ok(identifiers)
+}
+
 /// Whom a ServiceRequest is about, held.
 pub(super) async fn subject_of(
     unit: &mut Unit<'_>,
@@ -159,19 +187,13 @@ pub(super) async fn subject_of(
 /// Whether it is a referral to us; the rest is kept as context, without a Task. What its references mean is looked up
 /// first: the rule itself is pure.
 async fn is_referral(unit: &mut Unit<'_>, sent: &Sent, request: &Resource) -> Result<bool> {
-    let mut ours = Vec::new();
-    for reference in request.all("basedOn.reference").into_iter().filter_map(Value::as_str) {
-        let known = match unit.house.local(reference) {
-            Some(("ServiceRequest", id)) => unit.tx.referral(id).await?.is_some(),
-            Some(("CarePlan", id)) => {
-                unit.get("CarePlan", id).await?.is_some_and(|seen| seen.belongs.sender == unit.house.organization())
-            }
-            _ => false,
-        };
-        if known {
-            ours.push(reference.to_owned());
+    let mut based = Vec::new();
+    for base in request.all("basedOn") {
+        if based_on::is_ours(unit, base).await? {
+            based.push(base);
         }
     }
+    let mut ours = Vec::new();
     for performer in request.all("performer") {
         let Some(reference) = path::text(performer, "reference") else { continue };
         let named = identify::organization_code(unit, sent, request, performer).await?;
@@ -180,13 +202,12 @@ async fn is_referral(unit: &mut Unit<'_>, sent: &Sent, request: &Resource) -> Re
             ours.push(reference.to_owned());
         }
     }
-    let is_ours = |reference: &str| ours.iter().any(|known| known == reference);
     let standing = referral::standing(
         request,
         &Ours {
             ods: &unit.house.organization(),
-            is_our_organization: &is_ours,
-            is_one_of_ours: &|value| path::text(value, "reference").is_some_and(is_ours),
+            is_our_organization: &|reference| ours.iter().any(|known| known == reference),
+            is_one_of_ours: &|base| based.contains(&base),
         },
     );
     Ok(standing == Standing::Referral)

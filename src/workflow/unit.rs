@@ -426,3 +426,26 @@ pub(super) fn keep_flags(before: &Resource, after: &mut Resource) {
     let ours = before.all("meta.tag").into_iter().filter(|tag| path::text(tag, "system") == Some(REFERRAL_FLAG));
     ours.filter_map(|tag| path::text(tag, "code")).for_each(|code| flag(after, code));
 }
+
+/// Adds a flag of ours where it applies, and takes it away where it does not any more.
+pub(super) fn mark(resource: &mut Resource, code: &str, applies: bool) {
+    if applies {
+        flag(resource, code);
+    } else if resource.has_flag(code) {
+        unflag(resource, code);
+    }
+}
+
+fn unflag(resource: &mut Resource, code: &str) {
+    let is_it = |tag: &Value| path::text(tag, "system") == Some(REFERRAL_FLAG) && path::text(tag, "code") == Some(code);
+    let Some(meta) = resource.map_mut().get_mut("meta").and_then(Value::as_object_mut) else { return };
+    if let Some(tags) = meta.get_mut("tag").and_then(Value::as_array_mut) {
+        tags.retain(|tag| !is_it(tag));
+        if tags.is_empty() {
+            meta.shift_remove("tag");
+        }
+    }
+    if meta.is_empty() {
+        resource.map_mut().shift_remove("meta");
+    }
+}

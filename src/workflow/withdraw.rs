@@ -5,7 +5,6 @@ use serde_json::{Value, json};
 use crate::fhir::systems::REFERRAL_REFERENCE;
 use crate::fhir::{Resource, path};
 
-use super::refer::business_identifiers;
 use super::transaction::Sent;
 use super::unit::same_content;
 use super::{Error, Result, Unit, complete, keep, refer};
@@ -41,6 +40,7 @@ pub(super) async fn change_referral(
             "A referral stays with its person. Withdraw this one (status entered-in-error) and send a new one.",
         ));
     }
+    let identifiers = refer::own_identifiers(unit, &request).await?;
     let ended = matches!(referral.state.as_str(), "closed" | "withdrawn");
     match request.text("status") {
         Some("revoked" | "entered-in-error") if ended => Err(Error::conflict(
@@ -62,7 +62,6 @@ pub(super) async fn change_referral(
                      and send a new one, or tell the service.",
                 ));
             }
-            let identifiers = business_identifiers(&request);
             unit.insert_identifiers(&referral, &identifiers).await?;
             unit.tx.update_referral(&id, &referral.state, "", referral.since).await?;
             refer::reprioritise(unit, &referral, request.text("priority")).await?;

@@ -85,6 +85,69 @@ on_each_database! {
         complete(&coach, &journey.task, "accepted").await.expect(422);
     }
 
+    async fn a_meeting_that_did_not_take_place_completes_nothing_that_needs_one(app: TestApp) {
+        let journey = referred(&app, "TESTA1", "routine").await;
+        let coach = app.staff("coach-north").await;
+        claim(&coach, &journey.task).await;
+        let mut of_status = encounter(&app, &journey);
+        for (status, outcome) in [("planned", "accepted"), ("planned", "no-answer"), ("cancelled", "accepted")] {
+            of_status["status"] = json!(status);
+            let kept = record(&coach, &of_status).await;
+            let said = parameters(json!([
+                { "name": "outcome", "valueCode": outcome },
+                { "name": "output", "valueReference": { "reference": kept } },
+            ]));
+            let missing = coach.post(format!("/fhir/{}/$complete", journey.task), &said).await.expect(422);
+            assert!(refusal(&missing).0.contains("planned"), "{status}: {}", missing.text);
+            complete(&coach, &journey.task, "signposted").await.expect(422);
+        }
+        // What was planned then took place.
+        let planned = record(&coach, &of_status).await;
+        let mut met = read(&coach, &planned).await;
+        met["status"] = json!("in-progress");
+        coach.put(format!("/fhir/{planned}"), &met).if_match(1).await.expect(200);
+        complete(&coach, &journey.task, "accepted").await.expect(200);
+    }
+
+    async fn reviews_count_from_the_meeting_however_it_is_named(app: TestApp) {
+        let coach = app.staff("coach-north").await;
+        let practice = app.practice("TESTA1").await;
+        let mut journeys = Vec::new();
+        for _ in 0..5 {
+            let journey = refer(&app, &practice, "TESTA1", "routine").await;
+            work(&app, &coach, &journey, &journey.task, "accepted").await;
+            journeys.push(journey);
+        }
+        app.clock.advance(30 * DAY);
+        let coach = app.staff("coach-north").await;
+        for (at, journey) in journeys.iter().enumerate() {
+            let task = the_one(&app, journey, "first-meeting").await;
+            claim(&coach, &task).await;
+            let mut met = encounter(&app, journey);
+            met["period"] = json!({ "start": "2026-03-12T09:00:00Z", "end": "2026-03-12T10:00:00Z" });
+            let kept = record(&coach, &met).await;
+            let output = json!({ "reference": match at {
+                0 => kept.clone(),
+                1 | 3 => format!("{}/fhir/{kept}", app.base),
+                _ => format!("{kept}/_history/1"),
+            }});
+            let done = if at < 3 {
+                let said = parameters(json!([
+                    { "name": "outcome", "valueCode": "coaching" }, { "name": "output", "valueReference": output },
+                ]));
+                coach.post(format!("/fhir/{task}/$complete"), &said).await.expect(200).body
+            } else {
+                let claimed = read(&coach, &task).await;
+                let mut wanted = completed(claimed.clone(), "coaching");
+                wanted["output"] = json!([{ "type": { "text": "meeting" }, "valueReference": output }]);
+                coach.put(format!("/fhir/{task}"), &wanted).if_match(version(&claimed)).await.expect(200).body
+            };
+            assert_eq!(path::text(&done, "output.valueReference.reference"), Some(kept.as_str()));
+            let review = the_one(&app, journey, "review-3-months").await;
+            assert_eq!(due(&read(&coach, &review).await), "2026-06-12T09:00:00.000Z", "{output}");
+        }
+    }
+
     async fn accepting_leads_to_the_first_meeting(app: TestApp) {
         let journey = known(&app, "TESTA1", "urgent").await;
         let coach = app.staff("coach-north").await;

@@ -4,17 +4,19 @@ use std::time::Duration;
 
 use livewell::config::PamCutOffs;
 use livewell::fhir::path;
-use livewell::fhir::systems::NHS_NUMBER;
+use livewell::fhir::systems::{NHS_NUMBER, REFERRAL_FLAG, REFERRAL_REFERENCE};
+use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::journey::{
     Journey, activation, claim, complete, encounter, goal, now, read, record, refer, referral_of, referred, refusal,
-    sharing, somebody, together, transact, version,
+    send, sharing, somebody, together, transact, version,
 };
 use crate::support::app::run_with;
 use crate::support::caller::Caller;
 use crate::support::{Database, TestApp, on_each_database};
 
+const JSON_PATCH: &str = "application/json-patch+json";
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// The flags of ours that a resource carries.
@@ -79,6 +81,99 @@ on_each_database! {
         moved["subject"] = json!({ "reference": other.person });
         let answer = coach.put(format!("/fhir/{kept}"), &moved).if_match(1).await.expect(422);
         assert_eq!(refusal(&answer).1, "Encounter.subject");
+    }
+
+    async fn a_record_may_name_its_referral_by_the_reference_that_is_read_out(app: TestApp) {
+        let practice = app.practice("TESTA1").await;
+        let journey = refer(&app, &practice, "TESTA1", "routine").await;
+        let other = refer(&app, &practice, "TESTA1", "routine").await;
+        let coach = app.staff("coach-north").await;
+        let read_out = async |journey: &Journey| {
+            let request = read(&practice, &journey.referral).await;
+            let identifiers = request["identifier"].as_array().unwrap();
+            let ours = identifiers.iter().find(|i| i["system"] == REFERRAL_REFERENCE).unwrap();
+            json!([{ "type": "ServiceRequest", "identifier": { "system": ours["system"], "value": ours["value"] } }])
+        };
+        let mut met = encounter(&app, &journey);
+        met["basedOn"] = read_out(&journey).await;
+        let kept = record(&coach, &met).await;
+        assert_eq!(belongs_to(&app, &kept).await, journey.referral);
+        let mut there = read(&coach, &kept).await;
+        assert_eq!(there["basedOn"], met["basedOn"]);
+        there["basedOn"] = read_out(&other).await;
+        let answer = coach.put(format!("/fhir/{kept}"), &there).if_match(1).await.expect(422);
+        assert_eq!(refusal(&answer).1, "Encounter.basedOn");
+        there["basedOn"] = json!([{ "reference": journey.referral }]);
+        coach.put(format!("/fhir/{kept}"), &there).if_match(1).await.expect(200);
+        met["basedOn"][0]["identifier"]["value"] = json!("LW-0000-0000");
+        let answer = coach.post("/fhir/Encounter", &met).await.expect(422);
+        assert_eq!(refusal(&answer).1, "Encounter.basedOn");
+
+        let onward = json!({
+            "resourceType": "ServiceRequest", "status": "active", "intent": "order",
+            "subject": { "reference": journey.person }, "basedOn": read_out(&journey).await,
+        });
+        let kept = record(&coach, &onward).await;
+        assert_eq!(belongs_to(&app, &kept).await, journey.referral);
+        assert_eq!(app.count("referral").await, 2, "an onward referral is none to us");
+    }
+
+    async fn a_changed_record_is_held_to_what_a_new_one_is(app: TestApp) {
+        let practice = app.practice("TESTA1").await;
+        let journey = refer(&app, &practice, "TESTA1", "routine").await;
+        let other = refer(&app, &practice, "TESTA1", "routine").await;
+        let again = send(&app, &practice, &referral_of(&journey.nhs_number, "TESTA1", "routine")).await;
+        let coach = app.staff("coach-north").await;
+        let kept = record(&coach, &encounter(&app, &journey)).await;
+        let theirs = record(&coach, &encounter(&app, &other)).await;
+        let mut measure = activation(&app, &journey, "56.4", None);
+        measure["encounter"] = json!({ "reference": kept });
+        let measured = record(&coach, &measure).await;
+        let (there, measured_there) = (read(&coach, &kept).await, read(&coach, &measured).await);
+        let deliveries = app.count("delivery").await;
+        let but = |before: &Value, element: &str, value: Value| {
+            let mut changed = before.clone();
+            changed.as_object_mut().unwrap().shift_remove(element);
+            if !value.is_null() {
+                changed[element] = value;
+            }
+            changed
+        };
+        let both = json!([{ "reference": journey.referral }, { "reference": other.referral }]);
+        for (at, changed, element) in [
+            (&kept, but(&there, "basedOn", json!([{ "reference": other.referral }])), "Encounter.basedOn"),
+            (&kept, but(&there, "basedOn", both), "Encounter.basedOn"),
+            (&kept, but(&there, "basedOn", json!([{ "reference": again.referral }])), "Encounter.basedOn"),
+            (&kept, but(&there, "basedOn", json!([{ "reference": "ServiceRequest/not-here" }])), "Encounter.basedOn"),
+            (&kept, but(&there, "basedOn", Value::Null), "Encounter.basedOn"),
+            (&kept, but(&there, "period", Value::Null), "Encounter.period"),
+            (&kept, but(&there, "period", json!({ "end": now(&app) })), "Encounter.period.start"),
+            (&kept, but(&there, "subject", Value::Null), "Encounter.subject"),
+            (&measured, but(&measured_there, "encounter", json!({ "reference": theirs })), "Observation.encounter"),
+            (&measured, but(&measured_there, "subject", Value::Null), "Observation.subject"),
+        ] {
+            let answer = coach.put(format!("/fhir/{at}"), &changed).if_match(1).await.expect(422);
+            assert_eq!(refusal(&answer).1, element, "{}", answer.text);
+        }
+        for element in ["subject", "period", "basedOn"] {
+            let steps = json!([{ "op": "remove", "path": format!("/{element}") }]);
+            let answer = coach.send(Method::PATCH, format!("/fhir/{kept}")).text(JSON_PATCH, steps.to_string()).await.expect(422);
+            assert!(refusal(&answer).1.ends_with(element), "{}", answer.text);
+        }
+        assert_eq!((read(&coach, &kept).await, read(&coach, &measured).await), (there.clone(), measured_there));
+        assert_eq!(app.count("delivery").await, deliveries);
+
+        let mut wrong = there.clone();
+        wrong["status"] = json!("entered-in-error");
+        ["basedOn", "period"].iter().for_each(|element| drop(wrong.as_object_mut().unwrap().shift_remove(*element)));
+        coach.put(format!("/fhir/{kept}"), &wrong).if_match(1).await.expect(200);
+        assert_eq!(app.count("delivery").await, deliveries + 1, "the practice hears of it");
+        // Nor is that a way round.
+        wrong["basedOn"] = json!([{ "reference": other.referral }]);
+        coach.put(format!("/fhir/{kept}"), &wrong).if_match(2).await.expect(200);
+        let back = but(&there, "basedOn", wrong["basedOn"].clone());
+        let answer = coach.put(format!("/fhir/{kept}"), &back).if_match(3).await.expect(422);
+        assert_eq!(refusal(&answer).1, "Encounter.basedOn");
     }
 
     async fn the_first_record_puts_the_task_in_progress(app: TestApp) {
@@ -206,6 +301,43 @@ on_each_database! {
             let there = read(&coach, &kept).await;
             assert_eq!(there["period"]["start"], start);
             assert_eq!(flags(&there), expected.map(str::to_owned).into_iter().collect::<Vec<_>>(), "{start}");
+        }
+    }
+
+    async fn what_is_flagged_of_a_record_is_told_anew_when_it_is_changed(app: TestApp) {
+        let journey = referred(&app, "TESTA1", "routine").await;
+        let coach = app.staff("coach-north").await;
+        let kept = record(&coach, &encounter(&app, &journey)).await;
+        let mut met = read(&coach, &kept).await;
+        for (start, end, expected) in [
+            ("2026-03-02T09:00:00Z", "2026-03-02T09:20:00Z", vec!["clinical-time-in-future"]),
+            ("2026-03-02T09:00:00Z", "2026-03-02T09:04:00Z", vec![]),
+            ("2026-03-01T13:00:00Z", "2026-03-01T13:30:00Z", vec!["clinical-time-before-receipt"]),
+            ("2026-03-01", "2026-03-03", vec!["clinical-time-before-receipt", "clinical-time-in-future"]),
+            ("2026-03-02", "2026-03-02", vec![]),
+        ] {
+            met["period"] = json!({ "start": start, "end": end });
+            // As it was read, with the flags of before.
+            let builds_on = version(&met);
+            met = coach.put(format!("/fhir/{kept}"), &met).if_match(builds_on).await.expect(200).body;
+            assert_eq!(flags(&met), expected, "{start} to {end}");
+        }
+        assert!(met["meta"].get("tag").is_none(), "{}", met["meta"]);
+        let mut planned = json!({
+            "resourceType": "CarePlan", "status": "active", "intent": "plan", "subject": { "reference": journey.person },
+            "period": { "start": "2026-03-02", "end": "2027-03-02" },
+        });
+        planned["meta"] = json!({ "tag": [{ "system": REFERRAL_FLAG, "code": "clinical-time-in-future" }] });
+        let planned = record(&coach, &planned).await;
+        assert_eq!(flags(&read(&coach, &planned).await), Vec::<String>::new(), "a plan may end next year");
+
+        let measured = record(&coach, &activation(&app, &journey, "70.0", Some(3))).await;
+        let mut pam = read(&coach, &measured).await;
+        for (level, expected) in [(4, vec!["pam-level-disagrees"]), (3, vec![])] {
+            pam["component"][0]["valueInteger"] = json!(level);
+            let builds_on = version(&pam);
+            pam = coach.put(format!("/fhir/{measured}"), &pam).if_match(builds_on).await.expect(200).body;
+            assert_eq!(flags(&pam), expected, "{level}");
         }
     }
 

@@ -289,6 +289,42 @@ on_each_database! {
         reference_of(&practice.post("ServiceRequest", &to_us).await.expect(201).body);
     }
 
+    async fn what_is_based_on_a_referral_is_context_only_to_who_may_see_the_referral(app: TestApp) {
+        let practice = app.practice("TESTA1").await;
+        let first = practice.post("ServiceRequest", &build::referral()).await.expect(201);
+        let plan = task_of(&app, &first.id()).await["basedOn"][0].clone();
+        let literal = |id: &str| json!({ "reference": format!("ServiceRequest/{id}") });
+        let read_out = |value: &str| {
+            json!({ "type": "ServiceRequest", "identifier": { "system": REFERRAL_REFERENCE, "value": value } })
+        };
+        let named = [literal(&first.id()), read_out(&reference_of(&first.body)), plan];
+        let unknown = [literal("not-here"), read_out("LW-0000-0000"), json!({ "reference": "CarePlan/not-here" })];
+        let based_on = |base: &Value| {
+            let mut request = build::referral();
+            request["basedOn"] = json!([base]);
+            request
+        };
+        for base in &named {
+            let made = practice.post("ServiceRequest", &based_on(base)).await.expect(201);
+            assert_eq!(tasks_of(&app, &made.id()).await.len(), 0, "{base}");
+            assert_eq!(made.body["basedOn"][0], *base);
+        }
+        for base in &unknown {
+            sent(&practice, &based_on(base)).await;
+        }
+        // A practice that sees nothing of the person cannot tell the one from the other.
+        let elsewhere = app.practice("TESTA3").await;
+        elsewhere.get(format!("ServiceRequest/{}", first.id())).await.expect(404);
+        for base in named.iter().chain(&unknown) {
+            let mut request = based_on(base);
+            request["subject"] = build::by_number(build::CLEO.0);
+            let made = elsewhere.post("ServiceRequest", &request).await.expect(201);
+            reference_of(&made.body);
+            assert_eq!(tasks_of(&app, &made.id()).await.len(), 1, "{base}");
+            assert_eq!(flags(&made.body).contains(&"dangling-reference"), base["reference"].is_string(), "{base}");
+        }
+    }
+
     async fn another_requester_than_the_sender_is_kept_and_flagged(app: TestApp) {
         let practice = app.practice("TESTA1").await;
         let mut own = build::referral();

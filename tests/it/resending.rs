@@ -37,6 +37,55 @@ on_each_database! {
         assert_eq!(app.stored().await, stored);
     }
 
+    async fn what_takes_a_referral_back_is_not_sent_as_if_it_were_new(app: TestApp) {
+        let practice = app.practice("TESTA1").await;
+        let referral = build::referral();
+        let first = practice.post("ServiceRequest", &referral).await.expect(201);
+        let stored = app.stored().await;
+        let mut again = referral.clone();
+        for status in ["revoked", "entered-in-error", "on-hold", "draft", "completed", "unknown"] {
+            again["status"] = json!(status);
+            let alone = practice.post("ServiceRequest", &again);
+            let elsewhere = "identifier=https://practice.example/Id/other|1";
+            let unless = practice.post("ServiceRequest", &again).header("If-None-Exist", elsewhere);
+            let put = practice.put(format!("ServiceRequest?{elsewhere}"), &again);
+            let bundle = build::transaction([(build::urn(), again.clone())]);
+            let beside = build::transaction([(build::urn(), build::referral()), (build::urn(), again.clone())]);
+            let (bundle, beside) = (practice.post("", &bundle), practice.post("", &beside));
+            for asked in [alone, unless, put, bundle, beside] {
+                let refused = asked.await.expect(409);
+                assert_eq!(refused.issue(), "conflict", "{status}");
+                assert!(refused.text.contains("If-Match") && refused.text.contains(&first.id()), "{}", refused.text);
+            }
+        }
+        assert_eq!(app.stored().await, stored);
+        assert_eq!(tasks_of(&app, &first.id()).await[0]["status"], "requested");
+
+        let mut revoked = first.body.clone();
+        revoked["status"] = json!("revoked");
+        practice.put(format!("ServiceRequest/{}", first.id()), &revoked).if_match(1).await.expect(200);
+        again["status"] = json!("revoked");
+        assert_eq!(practice.post("ServiceRequest", &again).await.expect(200).version(), 2, "it says what is so");
+        // And comes along with the next referral, as what was before it.
+        let history = build::transaction([(build::urn(), build::referral()), (build::urn(), again.clone())]);
+        assert_eq!(practice.post("", &history).await.expect(200).made().len(), 2);
+        assert_eq!(app.count("referral").await, 2);
+        let theirs = app.practice("TESTA2").await.post("ServiceRequest", &again).await.expect(201);
+        assert_eq!(theirs.body["status"], "revoked", "an identifier is its sender's own");
+    }
+
+    async fn what_never_was_a_referral_may_come_as_often_as_it_likes(app: TestApp) {
+        let practice = app.practice("TESTA1").await;
+        let mut request = build::referral();
+        for status in ["draft", "draft", "on-hold"] {
+            request["status"] = json!(status);
+            practice.post("ServiceRequest", &request).await.expect(201);
+        }
+        request["status"] = json!("active");
+        let made = practice.post("ServiceRequest", &request).await.expect(201).id();
+        assert_eq!(tasks_of(&app, &made).await.len(), 1);
+    }
+
     async fn a_resent_bundle_gets_the_first_answer_again(app: TestApp) {
         let practice = app.practice("TESTA1").await;
         let referral = build::referral();

@@ -80,6 +80,35 @@ on_each_database! {
         assert_eq!(practice.get(path.as_str()).await.expect(200).version(), 2);
     }
 
+    async fn a_referral_does_not_take_over_the_identifier_of_another(app: TestApp) {
+        let practice = app.practice("TESTA1").await;
+        let first = practice.post("ServiceRequest", &build::referral()).await.expect(201);
+        let second = practice.post("ServiceRequest", &build::referral()).await.expect(201);
+        let mut draft = build::referral();
+        draft["status"] = json!("draft");
+        let draft = practice.post("ServiceRequest", &draft).await.expect(201);
+        let stored = app.stored().await;
+        let own = &second.body["identifier"][0];
+        let taken = &first.body["identifier"][0];
+        for (before, status, identifiers) in [
+            (&second, "active", json!([taken])),
+            (&second, "active", json!([own, taken])),
+            (&second, "revoked", json!([taken])),
+            (&draft, "active", json!([taken])),
+        ] {
+            let mut changed = before.body.clone();
+            changed["status"] = json!(status);
+            changed["identifier"] = identifiers;
+            let refused = practice.put(format!("ServiceRequest/{}", before.id()), &changed).if_match(1).await.expect(409);
+            assert_eq!((refused.issue(), refused.expression()), ("conflict", "ServiceRequest.identifier"));
+            assert!(refused.text.contains(&first.id()), "{}", refused.text);
+        }
+        assert_eq!(app.stored().await, stored);
+        let mut changed = second.body.clone();
+        changed["identifier"] = json!([own, { "system": "https://practice.example/Id/other", "value": second.id() }]);
+        practice.put(format!("ServiceRequest/{}", second.id()), &changed).if_match(1).await.expect(200);
+    }
+
     async fn nobody_but_the_sender_changes_a_referral(app: TestApp) {
         let sender = app.practice("TESTA1").await;
         let made = sender.post("ServiceRequest", &build::referral_with(build::person(build::BERT))).await.expect(201);

@@ -181,6 +181,14 @@ impl Step {
         self.outcomes.iter().find(|outcome| outcome.code == code)
     }
 
+    /// Whether this outcome may come of an attempt that met nobody: it is counted as an attempt, stands in for the last of
+    /// them, or ends the pathway, as for a person who cancels and wants no more.
+    pub fn may_have_met_nobody(&self, outcome: &str) -> bool {
+        let stands_in = |other: &Outcome| other.when_exhausted.as_deref() == Some(outcome);
+        self.outcomes.iter().any(stands_in)
+            || self.outcome(outcome).is_some_and(|said| said.when_exhausted.is_some() || said.closure.is_some())
+    }
+
     /// When the step is due if it is caused at `at`; `at` itself where the pathway gives no time.
     pub fn due_from(&self, at: DateTime<Utc>, urgent: bool) -> DateTime<Utc> {
         let span = self.due_when_urgent.filter(|_| urgent).or(self.due);

@@ -49,6 +49,19 @@ fn a_new_referral_is_contacted_by_a_health_coach_within_48_hours_and_an_urgent_o
 }
 
 #[test]
+fn only_an_attempt_and_an_end_may_come_without_a_meeting() {
+    let plan = llwir();
+    let of = |step: &str| {
+        let step = plan.step(step).unwrap();
+        let codes = step.outcomes.iter().map(|outcome| outcome.code.as_str());
+        codes.filter(|code| step.may_have_met_nobody(code)).map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(of("contact-patient"), ["declined", "no-answer", "unreachable"]);
+    assert_eq!(of("session"), ["declined", "did-not-attend", "unreachable"]);
+    assert!(!plan.first_step().may_have_met_nobody("no outcome of it"));
+}
+
+#[test]
 fn an_accepted_contact_leads_to_a_first_meeting() {
     let follow = follow("contact-patient", "accepted", &History::default());
     assert_eq!(steps(&follow), ["first-meeting"]);
