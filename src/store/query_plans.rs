@@ -145,6 +145,8 @@ async fn people_referrals_and_deliveries_are_found_by_an_index() {
     tx.free_stuck_lines().await.unwrap();
     tx.waiting_deliveries("TESTA1", "").await.unwrap();
     tx.waiting_deliveries("", "a").await.unwrap();
+    tx.practices_told_of("a").await.unwrap();
+    tx.open_deliveries("TESTA1", "a").await.unwrap();
     let of_person = Criterion::Persons(Persons { patients: words(&["a"]), ..Persons::default() });
     tx.count_tasks(&[of_person], &practice).await.unwrap();
     let found = costly_steps(tx).await;
