@@ -108,6 +108,16 @@ pub(super) async fn for_co_ordinator(
     Ok(())
 }
 
+/// Takes back what a co-ordinator was asked about a person, in whoever's hands it is.
+pub(super) async fn ask_no_longer(unit: &mut Unit<'_>, person: &str, code: &str) -> Result<()> {
+    for id in unit.tx.open_tasks_for_person(person, code).await? {
+        if let (Some(row), Some(seen)) = (unit.tx.task(&id).await?, unit.get("Task", &id).await?) {
+            apply(unit, row, seen.resource, Event::Cancel).await?;
+        }
+    }
+    Ok(())
+}
+
 fn blank(unit: &Unit<'_>, id: &str, code: &str, title: &str, role: &str, priority: &str, due: At) -> Value {
     json!({
         "resourceType": "Task",

@@ -132,6 +132,9 @@ pub(super) async fn ask(
     referral: &str,
 ) -> Result<()> {
     match why {
+        NO_IDENTITY if !unit.tx.has_open_task_for_person(&person.id, "resolve-identity").await? => {
+            tasks::for_co_ordinator(unit, "resolve-identity", person, "", referral).await
+        }
         NO_PRACTICE if !unit.tx.has_open_task_for_person(&person.id, "find-practice").await? => {
             tasks::for_co_ordinator(unit, "find-practice", person, "", referral).await
         }
@@ -213,6 +216,9 @@ fn route(endpoint: &Resource) -> Option<Route> {
 
 /// More is known of a person now: what waited for that goes, or waits for the next thing.
 pub(in crate::workflow) async fn identity_is_settled(unit: &mut Unit<'_>, person: &PersonRow) -> Result<()> {
+    if person.nhs_number.is_some() {
+        tasks::ask_no_longer(unit, &person.id, "resolve-identity").await?;
+    }
     for waiting in unit.tx.waiting_deliveries("", &person.id).await? {
         let practice = match corrects(unit, &waiting).await? {
             true => waiting.practice.clone(),
