@@ -1,8 +1,9 @@
 //! The directory: practices, their localities and where they are reached. Only rows without a sender count, so that
 //! nothing a referral brings along can redirect anything.
 
-use super::{StoreError, Stored, Tx};
+use super::{At, StoreError, Stored, Tx};
 use crate::fhir::Resource;
+use crate::pathway::affiliation::{Ours, counts};
 
 /// The identifier system of ODS organisation codes.
 use crate::fhir::systems::ODS;
@@ -20,13 +21,23 @@ pub struct Practice {
     pub affiliated: bool,
 }
 
-/// The practice with this ODS code, its Organization and the affiliation (JSON) that names it.
+/// The practice with this ODS code, its Organization and the affiliations that name it (JSON, one a line): the first by id
+/// that counts gives it its locality.
 pub(super) fn as_practice(
     ods: String,
     organization: String,
-    affiliation: Option<&str>,
+    affiliations: &str,
+    ours: Ours<'_>,
+    now: At,
 ) -> Result<Practice, StoreError> {
-    let affiliation = affiliation.map(|body| read("OrganizationAffiliation", "", body)).transpose()?;
+    let mut affiliation: Option<Resource> = None;
+    for body in affiliations.lines() {
+        let other = read("OrganizationAffiliation", "", body)?;
+        let is_first = affiliation.as_ref().is_none_or(|known| other.id() < known.id());
+        if is_first && counts(&other, ours, now.time()) {
+            affiliation = Some(other);
+        }
+    }
     let locality = affiliation
         .as_ref()
         .and_then(|a| a.text("location.reference"))

@@ -122,7 +122,7 @@ async fn people_referrals_and_deliveries_are_found_by_an_index() {
     tx.resource("ServiceRequest", "a", &practice).await.unwrap();
     tx.person_by_nhs_number("9990000018").await.unwrap();
     tx.persons_by_identifier("9990000018", Some("https://fhir.nhs.uk/Id/nhs-number"), &practice).await.unwrap();
-    tx.practice("TESTA1").await.unwrap();
+    tx.practice("TESTA1", "TESTLW", NOW).await.unwrap();
     tx.directory_organization("TESTA1").await.unwrap();
     tx.open_episode("a").await.unwrap();
     tx.referral_by_identifier("TESTA1", &[("system".to_owned(), "value".to_owned())]).await.unwrap();
