@@ -63,6 +63,20 @@ impl Tx {
         found.map(|stored| stored.resource()).transpose()
     }
 
+    /// The ids of all Organizations with this ODS code.
+    pub async fn organizations_with_code(&mut self, ods: &str) -> Result<Vec<String>, StoreError> {
+        let found: Vec<(String,)> = sql!(
+            self,
+            fetch_all,
+            "select r.id from lookup l join resource r on r.kind = 'Organization' and r.id = l.id \
+             where l.kind = 'Organization' and l.param = 'identifier' and l.value = $1 and l.system = $2 \
+             and r.sender = '' and not r.deleted order by l.id",
+            ods,
+            ODS
+        )?;
+        Ok(found.into_iter().map(|(id,)| id).collect())
+    }
+
     /// A directory resource: one without a sender.
     pub async fn directory_resource(&mut self, kind: &str, id: &str) -> Result<Option<Resource>, StoreError> {
         let found: Option<Stored> = sql!(

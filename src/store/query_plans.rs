@@ -124,6 +124,7 @@ async fn people_referrals_and_deliveries_are_found_by_an_index() {
     tx.persons_by_identifier("9990000018", Some("https://fhir.nhs.uk/Id/nhs-number"), &practice).await.unwrap();
     tx.practice("TESTA1", "TESTLW", NOW).await.unwrap();
     tx.directory_organization("TESTA1").await.unwrap();
+    tx.organizations_with_code("TESTA1").await.unwrap();
     tx.open_episode("a").await.unwrap();
     tx.referral_by_identifier("TESTA1", &[("system".to_owned(), "value".to_owned())]).await.unwrap();
     tx.referrals_of_person("a").await.unwrap();

@@ -19,6 +19,7 @@ mod keep;
 mod links;
 mod load;
 mod meta;
+mod ods;
 mod patch;
 mod practices;
 mod record;
