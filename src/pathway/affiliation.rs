@@ -25,8 +25,8 @@ pub fn counts(affiliation: &Resource, ours: Ours<'_>, now: DateTime<Utc>) -> boo
 
 fn is_with(affiliation: &Resource, ours: Ours<'_>) -> bool {
     let Some(named) = affiliation.value().get("organization") else { return false };
-    let by_code =
-        path::text(named, "identifier.system") == Some(systems::ODS) && path::text(named, "identifier.value") == Some(ours.ods);
+    let by_code = path::text(named, "identifier.system") == Some(systems::ODS)
+        && path::text(named, "identifier.value") == Some(ours.ods);
     let reference = path::text(named, "reference").unwrap_or_default();
     let by_id = reference.strip_prefix("Organization/").and_then(|rest| rest.split('/').next());
     !ours.ods.is_empty() && (by_code || by_id.is_some_and(|id| !id.is_empty() && id == ours.organization))

@@ -37,7 +37,13 @@ pub(super) struct Ahead {
 
 impl Ahead {
     /// Looks up what these requests are going to ask.
-    pub(super) async fn of(store: &Store, house: &House, actor: &Actor, now: DateTime<Utc>, submission: &Submission) -> Result<Ahead> {
+    pub(super) async fn of(
+        store: &Store,
+        house: &House,
+        actor: &Actor,
+        now: DateTime<Utc>,
+        submission: &Submission,
+    ) -> Result<Ahead> {
         let mut questions = Questions {
             sender: actor.organization.clone(),
             ours: house.organization(),

@@ -3,6 +3,7 @@
 
 mod actor;
 mod ahead;
+mod allot;
 mod asking;
 mod attempts;
 mod audit_event;

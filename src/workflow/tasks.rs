@@ -13,7 +13,7 @@ use crate::store::{At, Belongs, PersonRow, ReferralRow, StoreError, TaskRow};
 use super::actor::Staff;
 use super::complete::{self, Completion};
 use super::unit::same_content;
-use super::{Error, Result, Unit};
+use super::{Error, Result, Unit, allot};
 
 /// How long before it is due a Task is first handed out: a review in a year is nobody's work today. Local policy.
 const AHEAD: chrono::Duration = chrono::Duration::days(21);
@@ -273,8 +273,8 @@ pub(super) async fn change_task(unit: &mut Unit<'_>, wanted: Resource) -> Result
     let (mut row, mut task) = seen(unit, &id).await?;
     unit.hold_person(&row.person).await?;
     unchanged_elsewhere(&task, &wanted)?;
-    let (status, owner) = (wanted.text("status").unwrap_or_default(), wanted.text("owner.reference"));
-    let event = state_of(&row)?.change_to(status, owner).map_err(not_allowed)?;
+    let (status, owner) = (wanted.text("status").unwrap_or_default(), allot::owner_of(unit.house, &wanted));
+    let event = state_of(&row)?.change_to(status, owner.as_deref()).map_err(not_allowed)?;
     may_work_on(unit, &row)?;
     unit.audit("update", &format!("Task/{id}"), &row.person);
     let before = task.clone();
@@ -303,7 +303,7 @@ pub(super) async fn change_task(unit: &mut Unit<'_>, wanted: Resource) -> Result
         }
         Some(event) => {
             if let Event::Claim { by } = &event {
-                may_be_given(unit, by).await?;
+                allot::may_be_given(unit, &row, by).await?;
             }
             let (row, task) = apply(unit, row, task, event).await?;
             if !row.open {
@@ -324,24 +324,6 @@ fn take_over(task: &mut Resource, wanted: &Resource) {
             None => drop(task.map_mut().shift_remove(*element)),
         }
     }
-}
-
-/// A Task is taken by oneself; a co-ordinator may give it to anyone on the staff.
-async fn may_be_given(unit: &mut Unit<'_>, by: &str) -> Result<()> {
-    let staff = staff(unit)?;
-    if by == staff.reference {
-        return Ok(());
-    }
-    let co_ordinates = staff.roles.iter().any(|role| role == "co-ordinator");
-    let id = by.strip_prefix("PractitionerRole/").unwrap_or_default();
-    if co_ordinates && unit.tx.directory_resource("PractitionerRole", id).await?.is_some() {
-        return Ok(());
-    }
-    Err(Error::rule(
-        IssueCode::BusinessRule,
-        "Task.owner",
-        "You take Tasks for yourself. A co-ordinator may give one to another member of staff, by PractitionerRole/id.",
-    ))
 }
 
 /// A step that ended without being done, on a referral that goes on, becomes a co-ordinator's: nobody's referral may end
@@ -402,14 +384,13 @@ pub(super) fn taken(row: &TaskRow, staff: &Staff) -> Error {
 /// Refuses a Task that is someone else's, or another role's or locality's.
 pub(super) fn may_work_on(unit: &Unit<'_>, row: &TaskRow) -> Result<()> {
     let staff = staff(unit)?;
-    let co_ordinator = staff.roles.iter().any(|role| role == "co-ordinator");
-    if !row.owner.is_empty() && row.owner != staff.reference && !co_ordinator {
+    if !row.owner.is_empty() && row.owner != staff.reference && !staff.co_ordinates() {
         return Err(taken(row, staff));
     }
-    if !co_ordinator && !staff.roles.contains(&row.role) {
+    if !staff.may_do_work_for(&row.role) {
         return Err(Error::Forbidden(format!("This Task is for the role {}, which you do not have.", row.role)));
     }
-    if !staff.works_everywhere() && !row.locality.is_empty() && !staff.localities.contains(&row.locality) {
+    if !staff.works_in(&row.locality) {
         return Err(Error::Forbidden("This Task is in another locality than yours.".to_owned()));
     }
     Ok(())

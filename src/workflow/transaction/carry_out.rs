@@ -52,8 +52,9 @@ impl Work {
             match unit.get("Organization", &step.id).await? {
                 Some(seen) if seen.belongs == Belongs::default() => organizations.push(seen.resource),
                 Some(_) => {}
-                None => organizations
-                    .push(Resource::from_value(json!({ "resourceType": "Organization", "id": step.id }))?),
+                None => {
+                    organizations.push(Resource::from_value(json!({ "resourceType": "Organization", "id": step.id }))?)
+                }
             }
         }
         let Some((id, why)) = ods::twice(unit, &organizations).await? else { return Ok(()) };
