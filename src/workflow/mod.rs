@@ -7,6 +7,7 @@ mod allot;
 mod asking;
 mod attempts;
 mod audit_event;
+mod care_manager;
 mod claim;
 mod complete;
 mod condition;

@@ -13,7 +13,7 @@ use crate::store::{At, Belongs, PersonRow, ReferralRow, StoreError, TaskRow};
 use super::actor::Staff;
 use super::complete::{self, Completion};
 use super::unit::same_content;
-use super::{Error, Result, Unit, allot};
+use super::{Error, Result, Unit, allot, care_manager};
 
 /// How long before it is due a Task is first handed out: a review in a year is nobody's work today. Local policy.
 const AHEAD: chrono::Duration = chrono::Duration::days(21);
@@ -198,6 +198,11 @@ pub(super) async fn apply(
 ) -> Result<(TaskRow, Resource)> {
     let state = state_of(&row)?;
     let paused = event == Event::Hold;
+    // Done as soon as it was taken, it was never said to be begun.
+    let begins = event == Event::Start || event == Event::Complete && row.status == "accepted";
+    if begins {
+        care_manager::takes_over(unit, &row).await?;
+    }
     let moved = state.apply(event).map_err(not_allowed)?;
     let mut row = row;
     let held = std::mem::replace(&mut row.held_at, if paused { unit.now.into() } else { At(0) });
