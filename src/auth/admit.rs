@@ -6,9 +6,8 @@ use super::acting::{ActingPractitioner, BadActingPractitioner};
 use super::caller::{Caller, StaffMember, Standing};
 use super::scope::Scopes;
 use super::token::{MAX_LIFETIME_SECONDS, bearer, hash};
+use crate::fhir::Resource;
 use crate::fhir::search::Criterion;
-use crate::fhir::systems::ODS;
-use crate::fhir::{Resource, path};
 use crate::pathway::role::{RoleMap, is_active, localities_of};
 use crate::store::{Credentials, Page, Sight, Store, StoreError, Tx};
 
@@ -124,30 +123,13 @@ async fn acting_member(
     }
     if let Some(role) = named.pop()
         && is_active(&role, now)
-        && is_at(tx, &role, &client.organization).await?
+        && tx.is_at(&role, &client.organization).await?
     {
         return Ok(role);
     }
     let text = "The acting person that NHSD-Requesting-Practitioner names is not in the directory, not active, or at \
                 another organisation. Name them by the id or an identifier of their PractitionerRole.";
     Err(forbidden(client, text.to_owned()))
-}
-
-/// Whether a PractitionerRole is one at the organisation with this ODS code. One that names no organisation is.
-///
-/// # Errors
-/// The directory cannot be read.
-pub async fn is_at(tx: &mut Tx, role: &Resource, ods: &str) -> Result<bool, StoreError> {
-    let Some(organization) = role.value().get("organization") else { return Ok(true) };
-    if path::text(organization, "identifier.system") == Some(ODS) {
-        return Ok(path::text(organization, "identifier.value") == Some(ods));
-    }
-    let Some(reference) = path::text(organization, "reference") else { return Ok(true) };
-    let named = match reference.strip_prefix("Organization/") {
-        Some(id) => tx.directory_resource("Organization", id).await?,
-        None => None,
-    };
-    Ok(named.is_some_and(|organization| organization.identifier(ODS) == Some(ods)))
 }
 
 fn as_member(role: &Resource, roles: &RoleMap) -> StaffMember {

@@ -140,7 +140,7 @@ async fn directory(store: &Store, config: &Config, report: &mut Report) -> Resul
     let Ok(house) = app::house(config, String::new()) else { return Ok(()) };
     house.learn_organization(store).await?;
     our_organization(store, &house.organization(), report).await?;
-    let practices = workflow::practices(store).await?;
+    let practices = workflow::practices(store, &house, Clock::System.now()).await?;
     report.good(format!("{} practices are affiliated", practices.len()));
     let (reached, unreached): (Vec<_>, Vec<_>) = practices.into_iter().partition(|p| p.route.is_some());
     let without: Vec<String> = unreached.into_iter().map(name).collect();

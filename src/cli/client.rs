@@ -3,7 +3,6 @@
 use super::run::{Failed, configured, open_existing};
 use super::{ClientAdd, ClientCommand};
 use crate::app;
-use crate::auth::admit::is_at;
 use crate::auth::assertion::is_client_id;
 use crate::auth::key_set::KeySet;
 use crate::auth::scope::Scopes;
@@ -68,7 +67,7 @@ async fn works_for(store: &Store, row: &ClientRow) -> Result<(), Failed> {
     let Some(role) = tx.directory_resource("PractitionerRole", id).await.map_err(|e| e.explained())? else {
         return Ok(());
     };
-    match is_at(&mut tx, &role, &row.organization).await.map_err(|e| e.explained())? {
+    match tx.is_at(&role, &row.organization).await.map_err(|e| e.explained())? {
         true => Ok(()),
         false => Err(format!(
             "{} is at another organisation than {} in the directory. Name a member of staff of {}.",

@@ -4,7 +4,8 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::query::Query;
-use super::{Practice, StoreError, Tx, directory};
+use super::{At, Practice, StoreError, Tx, directory};
+use crate::pathway::affiliation::Ours;
 
 /// What is asked for.
 #[derive(Clone, Debug, Default)]
@@ -17,6 +18,10 @@ pub struct Questions {
     pub people: BTreeSet<String>,
     /// ODS codes.
     pub practices: BTreeSet<String>,
+    /// The Live Well organisation (ODS), whose affiliations count for a practice.
+    pub ours: String,
+    /// When they have to hold.
+    pub now: At,
     /// Whether some subscription listens.
     pub listened: bool,
 }
@@ -64,6 +69,9 @@ impl Questions {
         for ods in &self.practices {
             practice(next(&mut query), ods);
         }
+        if !self.practices.is_empty() {
+            organization(next(&mut query), &self.ours);
+        }
         if self.listened {
             next(&mut query)
                 .push("select 'listened', '', '', null where exists (select 1 from subscription where state <> 'off')");
@@ -76,15 +84,31 @@ fn next(query: &mut Query) -> &mut Query {
     if query.is_empty() { query } else { query.push(" union all ") }
 }
 
-/// A practice, with the affiliation with Live Well that gives it its locality.
+/// A practice, with the affiliations that name it, one a line.
 fn practice(query: &mut Query, ods: &str) {
     query
+        .push("select s.* from (select 'practice' as what, l.value, r.id, (select string_agg(a.body, ")
+        .bind("\n")
         .push(
-            "select s.* from (select 'practice' as what, l.value, r.id, (select a.body from lookup m \
+            ") from lookup m \
              join resource a on a.kind = 'OrganizationAffiliation' and a.id = m.id \
              where m.kind = 'OrganizationAffiliation' and m.param = 'participating-organization' \
-             and m.value = 'Organization/' || r.id and m.system = '' and a.sender = '' and not a.deleted \
-             order by m.id limit 1) as body from lookup l join resource r on r.kind = 'Organization' and r.id = l.id \
+             and m.value = 'Organization/' || r.id and m.system = '' and a.sender = '' and not a.deleted) as body",
+        );
+    with_code(query, ods);
+}
+
+/// The Organization of Live Well.
+fn organization(query: &mut Query, ods: &str) {
+    query.push("select s.* from (select 'ours' as what, l.value, r.id, null as body");
+    with_code(query, ods);
+}
+
+/// The end of a question about the first Organization of the directory with an ODS code.
+fn with_code(query: &mut Query, ods: &str) {
+    query
+        .push(
+            " from lookup l join resource r on r.kind = 'Organization' and r.id = l.id \
              where l.kind = 'Organization' and l.param = 'identifier' and l.value = ",
         )
         .bind(ods)
@@ -101,21 +125,28 @@ impl Tx {
             return Ok(found);
         }
         let rows: Vec<Row> = self.rows(questions.query()).await?;
+        let organization = rows.iter().find(|(what, ..)| what == "ours").map(|(_, _, id, _)| id.clone());
+        let ours = Ours { ods: &questions.ours, organization: organization.as_deref().unwrap_or_default() };
         for (what, key, other, body) in rows {
             match what.as_str() {
                 "referral" => drop(found.referrals.insert((key, other))),
                 "person" => drop(found.people.insert(key)),
                 "listened" => found.listened = true,
-                _ => drop(found.practices.insert(key.clone(), directory::as_practice(key, other, body.as_deref())?)),
+                "practice" => {
+                    let affiliations = body.as_deref().unwrap_or_default();
+                    let practice = directory::as_practice(key.clone(), other, affiliations, ours, questions.now)?;
+                    found.practices.insert(key, practice);
+                }
+                _ => {}
             }
         }
         Ok(found)
     }
 
-    /// A practice and the locality its affiliation with Live Well gives it.
-    pub async fn practice(&mut self, ods: &str) -> Result<Option<Practice>, StoreError> {
+    /// A practice and the locality that its affiliation with Live Well (`ours`, ODS) gives it now.
+    pub async fn practice(&mut self, ods: &str, ours: &str, now: At) -> Result<Option<Practice>, StoreError> {
         let practices = BTreeSet::from([ods.to_owned()]);
-        let found = self.found(&Questions { practices, ..Questions::default() }).await?;
+        let found = self.found(&Questions { practices, ours: ours.to_owned(), now, ..Questions::default() }).await?;
         Ok(found.practices.into_values().next())
     }
 }

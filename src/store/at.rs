@@ -3,7 +3,7 @@
 use chrono::{DateTime, TimeZone, Utc};
 
 /// Microseconds since 1970 UTC: the finest both databases keep, eight bytes in every index, and the same order on both.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, sqlx_macros::Type)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, sqlx_macros::Type)]
 #[sqlx(transparent)]
 pub struct At(pub i64);
 

@@ -294,6 +294,38 @@ impl Tx {
         )
     }
 
+    /// The practices (ODS codes) to which deliveries about a person went or go. Goes from practice to practice by the
+    /// index, which has no order by person.
+    pub async fn practices_told_of(&mut self, person: &str) -> Result<Vec<String>, StoreError> {
+        let found: Vec<(String,)> = sql!(
+            self,
+            fetch_all,
+            "with recursive told (practice) as (\
+             select min(d.practice) from delivery d where d.practice > '' \
+             union all select (select min(d.practice) from delivery d where d.practice > told.practice) \
+             from told where told.practice is not null) \
+             select told.practice from told where exists \
+             (select 1 from delivery d where d.practice = told.practice and d.person = $1)",
+            person
+        )?;
+        Ok(found.into_iter().map(|(practice,)| practice).collect())
+    }
+
+    /// The deliveries about a person to a practice that are not settled, in their order.
+    pub async fn open_deliveries(&mut self, practice: &str, person: &str) -> Result<Vec<DeliveryRow>, StoreError> {
+        sql!(
+            self,
+            fetch_all,
+            concat!(
+                "select ",
+                columns!(),
+                " from delivery where practice = $1 and person = $2 and settled_at is null order by place"
+            ),
+            practice,
+            person
+        )
+    }
+
     /// The practices (ODS codes) that deliveries wait for because of `why`.
     pub async fn practices_waited_for(&mut self, why: &str) -> Result<Vec<String>, StoreError> {
         let found: Vec<(String,)> = sql!(

@@ -1,11 +1,10 @@
 //! The directory: practices, their localities and where they are reached. Only rows without a sender count, so that
 //! nothing a referral brings along can redirect anything.
 
-use super::{StoreError, Stored, Tx};
-use crate::fhir::Resource;
-
-/// The identifier system of ODS organisation codes.
+use super::{At, StoreError, Stored, Tx};
 use crate::fhir::systems::ODS;
+use crate::fhir::{Resource, path};
+use crate::pathway::affiliation::{Ours, counts};
 
 /// A practice (or any organisation) as the directory knows it.
 #[derive(Clone, Debug)]
@@ -20,13 +19,23 @@ pub struct Practice {
     pub affiliated: bool,
 }
 
-/// The practice with this ODS code, its Organization and the affiliation (JSON) that names it.
+/// The practice with this ODS code, its Organization and the affiliations that name it (JSON, one a line): the first by id
+/// that counts gives it its locality.
 pub(super) fn as_practice(
     ods: String,
     organization: String,
-    affiliation: Option<&str>,
+    affiliations: &str,
+    ours: Ours<'_>,
+    now: At,
 ) -> Result<Practice, StoreError> {
-    let affiliation = affiliation.map(|body| read("OrganizationAffiliation", "", body)).transpose()?;
+    let mut affiliation: Option<Resource> = None;
+    for body in affiliations.lines() {
+        let other = read("OrganizationAffiliation", "", body)?;
+        let is_first = affiliation.as_ref().is_none_or(|known| other.id() < known.id());
+        if is_first && counts(&other, ours, now.time()) {
+            affiliation = Some(other);
+        }
+    }
     let locality = affiliation
         .as_ref()
         .and_then(|a| a.text("location.reference"))
@@ -52,6 +61,20 @@ impl Tx {
         found.map(|stored| stored.resource()).transpose()
     }
 
+    /// The ids of all Organizations with this ODS code.
+    pub async fn organizations_with_code(&mut self, ods: &str) -> Result<Vec<String>, StoreError> {
+        let found: Vec<(String,)> = sql!(
+            self,
+            fetch_all,
+            "select r.id from lookup l join resource r on r.kind = 'Organization' and r.id = l.id \
+             where l.kind = 'Organization' and l.param = 'identifier' and l.value = $1 and l.system = $2 \
+             and r.sender = '' and not r.deleted order by l.id",
+            ods,
+            ODS
+        )?;
+        Ok(found.into_iter().map(|(id,)| id).collect())
+    }
+
     /// A directory resource: one without a sender.
     pub async fn directory_resource(&mut self, kind: &str, id: &str) -> Result<Option<Resource>, StoreError> {
         let found: Option<Stored> = sql!(
@@ -63,6 +86,20 @@ impl Tx {
             id
         )?;
         found.map(|stored| stored.resource()).transpose()
+    }
+
+    /// Whether a PractitionerRole is one at the organisation with this ODS code. One that names no organisation is.
+    pub async fn is_at(&mut self, role: &Resource, ods: &str) -> Result<bool, StoreError> {
+        let Some(organization) = role.value().get("organization") else { return Ok(true) };
+        if path::text(organization, "identifier.system") == Some(ODS) {
+            return Ok(path::text(organization, "identifier.value") == Some(ods));
+        }
+        let Some(reference) = path::text(organization, "reference") else { return Ok(true) };
+        let named = match reference.strip_prefix("Organization/") {
+            Some(id) => self.directory_resource("Organization", id).await?,
+            None => None,
+        };
+        Ok(named.is_some_and(|organization| organization.identifier(ODS) == Some(ods)))
     }
 
     /// Every directory resource of a kind, by id.

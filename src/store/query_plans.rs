@@ -126,8 +126,9 @@ async fn lookups(tx: &mut Tx) {
     tx.resource("ServiceRequest", "a", &practice).await.unwrap();
     tx.person_by_nhs_number("9990000018").await.unwrap();
     tx.persons_by_identifier("9990000018", Some("https://fhir.nhs.uk/Id/nhs-number"), &practice).await.unwrap();
-    tx.practice("TESTA1").await.unwrap();
+    tx.practice("TESTA1", "TESTLW", NOW).await.unwrap();
     tx.directory_organization("TESTA1").await.unwrap();
+    tx.organizations_with_code("TESTA1").await.unwrap();
     tx.open_episode("a").await.unwrap();
     tx.referral_by_identifier("TESTA1", &[("system".to_owned(), "value".to_owned())]).await.unwrap();
     tx.referrals_of_person("a").await.unwrap();
@@ -149,6 +150,8 @@ async fn lookups(tx: &mut Tx) {
     tx.free_stuck_lines().await.unwrap();
     tx.waiting_deliveries("TESTA1", "").await.unwrap();
     tx.waiting_deliveries("", "a").await.unwrap();
+    tx.practices_told_of("a").await.unwrap();
+    tx.open_deliveries("TESTA1", "a").await.unwrap();
     let of_person = Criterion::Persons(Persons { patients: words(&["a"]), ..Persons::default() });
     tx.count_tasks(&[of_person], &practice).await.unwrap();
 }

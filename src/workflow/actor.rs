@@ -46,8 +46,23 @@ impl Actor {
 }
 
 impl Staff {
+    /// Looks after everyone's work.
+    pub fn co_ordinates(&self) -> bool {
+        self.roles.iter().any(|role| role == "co-ordinator")
+    }
+
+    /// May do what is for this role: those who have it, and co-ordinators.
+    pub fn may_do_work_for(&self, role: &str) -> bool {
+        self.co_ordinates() || self.roles.iter().any(|own| own == role)
+    }
+
     /// Works in every locality: co-ordinators do, and whoever has none of their own.
     pub fn works_everywhere(&self) -> bool {
-        self.localities.is_empty() || self.roles.iter().any(|role| role == "co-ordinator")
+        self.localities.is_empty() || self.co_ordinates()
+    }
+
+    /// Works in this locality (Location id); '' is everyone's.
+    pub fn works_in(&self, locality: &str) -> bool {
+        self.works_everywhere() || locality.is_empty() || self.localities.iter().any(|own| own == locality)
     }
 }

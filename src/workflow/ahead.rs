@@ -7,6 +7,8 @@
 
 use std::collections::{HashMap, HashSet};
 
+use chrono::{DateTime, Utc};
+
 use crate::fhir::nhs_number::NhsNumber;
 use crate::fhir::systems::{NHS_NUMBER, ODS};
 use crate::fhir::{Resource, path};
@@ -36,8 +38,20 @@ pub(super) struct Ahead {
 
 impl Ahead {
     /// Looks up what these requests are going to ask.
-    pub(super) async fn of(store: &Store, house: &House, actor: &Actor, submission: &Submission) -> Result<Ahead> {
-        let mut questions = Questions { sender: actor.organization.clone(), listened: true, ..Questions::default() };
+    pub(super) async fn of(
+        store: &Store,
+        house: &House,
+        actor: &Actor,
+        now: DateTime<Utc>,
+        submission: &Submission,
+    ) -> Result<Ahead> {
+        let mut questions = Questions {
+            sender: actor.organization.clone(),
+            ours: house.organization(),
+            now: now.into(),
+            listened: true,
+            ..Questions::default()
+        };
         for entry in &submission.entries {
             if let Ask::Create(resource) = &entry.ask {
                 asks(resource, house, &mut questions);

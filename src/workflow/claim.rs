@@ -41,8 +41,7 @@ pub async fn claim_next(
             return answered_before(&mut unit, &before, &work.digest(&staff.reference)).await;
         }
     }
-    let co_ordinator = staff.roles.iter().any(|role| role == "co-ordinator");
-    if !co_ordinator && !staff.roles.contains(&work.role) {
+    if !staff.may_do_work_for(&work.role) {
         return Err(Error::Forbidden(format!(
             "You do not have the role {}. Ask for Tasks of your own role.",
             work.role

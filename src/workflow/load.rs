@@ -13,7 +13,7 @@ use crate::store::{Belongs, Page, Sight, Store};
 
 use super::links::rewrite;
 use super::unit::same_content;
-use super::{Actor, Error, House, Result, Unit, deliver, retrying};
+use super::{Actor, Error, House, Result, Unit, deliver, ods, retrying};
 
 /// The resource types of the directory.
 pub const DIRECTORY: [&str; 17] = [
@@ -80,6 +80,7 @@ pub async fn publish(
     progress: &mut (dyn FnMut(usize) + Send),
 ) -> Result<Loaded> {
     let placed = once(place(store, house, actor, now, resources).await?)?;
+    retrying(|| one_for_each_code(store, house, actor, now, &placed)).await?;
     let mut loaded = Loaded::default();
     let mut done = 0;
     for some in placed.chunks(AT_ONCE) {
@@ -95,6 +96,22 @@ pub async fn publish(
         retrying(|| let_go(store, house, actor, now, some)).await?;
     }
     Ok(loaded)
+}
+
+/// Refuses Organizations with an ODS code that another one has.
+async fn one_for_each_code(
+    store: &Store,
+    house: &House,
+    actor: &Actor,
+    now: DateTime<Utc>,
+    resources: &[Resource],
+) -> Result<()> {
+    let organizations: Vec<_> = resources.iter().filter(|r| r.kind() == "Organization").cloned().collect();
+    let mut unit = Unit::begin(store, house, actor, now, "load").await?;
+    match ods::twice(&mut unit, &organizations).await? {
+        Some((_, why)) => Err(why),
+        None => Ok(()),
+    }
 }
 
 async fn keep_all(

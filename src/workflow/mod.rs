@@ -3,10 +3,12 @@
 
 mod actor;
 mod ahead;
+mod allot;
 mod asking;
 mod attempts;
 mod audit_event;
 mod based_on;
+mod care_manager;
 mod claim;
 mod complete;
 mod condition;
@@ -20,6 +22,7 @@ mod keep;
 mod links;
 mod load;
 mod meta;
+mod ods;
 mod patch;
 mod practices;
 mod record;

@@ -1,11 +1,15 @@
 //! The practices served, and where each one's record is reached.
 
+use chrono::{DateTime, Utc};
+
+use crate::fhir::Resource;
 use crate::fhir::systems::ODS;
+use crate::pathway::affiliation::{Ours, counts};
 use crate::store::Store;
 
-use super::{Result, Route, deliver};
+use super::{House, Result, Route, deliver};
 
-/// A practice that the directory affiliates with Live Well.
+/// A practice that the directory affiliates with Live Well now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Served {
     /// ODS code; '' where its Organization has none, or is not there.
@@ -16,11 +20,15 @@ pub struct Served {
     pub route: Option<Route>,
 }
 
-/// Every practice with an affiliation, by the id of the affiliation.
-pub async fn practices(store: &Store) -> Result<Vec<Served>> {
+/// Every practice with an affiliation that counts, by the id of the affiliation.
+pub async fn practices(store: &Store, house: &House, now: DateTime<Utc>) -> Result<Vec<Served>> {
     let mut tx = store.read().await?;
+    let ods = house.organization();
+    let organization = tx.directory_organization(&ods).await?;
+    let organization = organization.as_ref().and_then(Resource::id).unwrap_or_default();
+    let ours = Ours { ods: &ods, organization };
     let mut found = Vec::new();
-    for affiliation in tx.directory("OrganizationAffiliation").await? {
+    for affiliation in tx.directory("OrganizationAffiliation").await?.iter().filter(|a| counts(a, ours, now)) {
         let reference = affiliation.text("participatingOrganization.reference").unwrap_or_default();
         let Some(id) = reference.strip_prefix("Organization/") else { continue };
         let organization = tx.directory_resource("Organization", id).await?;

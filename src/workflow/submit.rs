@@ -105,7 +105,7 @@ pub async fn submit(
     request_id: &str,
     submission: &Submission,
 ) -> Result<Answer> {
-    let ahead = Ahead::of(store, house, actor, submission).await?;
+    let ahead = Ahead::of(store, house, actor, now, submission).await?;
     match knowing(ahead, store, house, actor, now, request_id, submission).await {
         // What it was overtaken by may not be durable yet, and so not be seen before a unit begins: asked within one.
         Err(Error::Store(why)) if why.is_race() => {

@@ -13,7 +13,7 @@ use crate::store::{At, Belongs, PersonRow, ReferralRow, StoreError, TaskRow};
 use super::actor::Staff;
 use super::complete::{self, Completion};
 use super::unit::same_content;
-use super::{Error, Result, Unit};
+use super::{Error, Result, Unit, allot, care_manager};
 
 /// How long before it is due a Task is first handed out: a review in a year is nobody's work today. Local policy.
 const AHEAD: chrono::Duration = chrono::Duration::days(21);
@@ -108,6 +108,16 @@ pub(super) async fn for_co_ordinator(
     Ok(())
 }
 
+/// Takes back what a co-ordinator was asked about a person, in whoever's hands it is.
+pub(super) async fn ask_no_longer(unit: &mut Unit<'_>, person: &str, code: &str) -> Result<()> {
+    for id in unit.tx.open_tasks_for_person(person, code).await? {
+        if let (Some(row), Some(seen)) = (unit.tx.task(&id).await?, unit.get("Task", &id).await?) {
+            apply(unit, row, seen.resource, Event::Cancel).await?;
+        }
+    }
+    Ok(())
+}
+
 fn blank(unit: &Unit<'_>, id: &str, code: &str, title: &str, role: &str, priority: &str, due: At) -> Value {
     json!({
         "resourceType": "Task",
@@ -188,6 +198,11 @@ pub(super) async fn apply(
 ) -> Result<(TaskRow, Resource)> {
     let state = state_of(&row)?;
     let paused = event == Event::Hold;
+    // Done as soon as it was taken, it was never said to be begun.
+    let begins = event == Event::Start || event == Event::Complete && row.status == "accepted";
+    if begins {
+        care_manager::takes_over(unit, &row).await?;
+    }
     let moved = state.apply(event).map_err(not_allowed)?;
     let mut row = row;
     let held = std::mem::replace(&mut row.held_at, if paused { unit.now.into() } else { At(0) });
@@ -263,8 +278,8 @@ pub(super) async fn change_task(unit: &mut Unit<'_>, wanted: Resource) -> Result
     let (mut row, mut task) = seen(unit, &id).await?;
     unit.hold_person(&row.person).await?;
     unchanged_elsewhere(&task, &wanted)?;
-    let (status, owner) = (wanted.text("status").unwrap_or_default(), wanted.text("owner.reference"));
-    let event = state_of(&row)?.change_to(status, owner).map_err(not_allowed)?;
+    let (status, owner) = (wanted.text("status").unwrap_or_default(), allot::owner_of(unit.house, &wanted));
+    let event = state_of(&row)?.change_to(status, owner.as_deref()).map_err(not_allowed)?;
     may_work_on(unit, &row)?;
     unit.audit("update", &format!("Task/{id}"), &row.person);
     let before = task.clone();
@@ -293,7 +308,7 @@ pub(super) async fn change_task(unit: &mut Unit<'_>, wanted: Resource) -> Result
         }
         Some(event) => {
             if let Event::Claim { by } = &event {
-                may_be_given(unit, by).await?;
+                allot::may_be_given(unit, &row, by).await?;
             }
             let (row, task) = apply(unit, row, task, event).await?;
             if !row.open {
@@ -314,24 +329,6 @@ fn take_over(task: &mut Resource, wanted: &Resource) {
             None => drop(task.map_mut().shift_remove(*element)),
         }
     }
-}
-
-/// A Task is taken by oneself; a co-ordinator may give it to anyone on the staff.
-async fn may_be_given(unit: &mut Unit<'_>, by: &str) -> Result<()> {
-    let staff = staff(unit)?;
-    if by == staff.reference {
-        return Ok(());
-    }
-    let co_ordinates = staff.roles.iter().any(|role| role == "co-ordinator");
-    let id = by.strip_prefix("PractitionerRole/").unwrap_or_default();
-    if co_ordinates && unit.tx.directory_resource("PractitionerRole", id).await?.is_some() {
-        return Ok(());
-    }
-    Err(Error::rule(
-        IssueCode::BusinessRule,
-        "Task.owner",
-        "You take Tasks for yourself. A co-ordinator may give one to another member of staff, by PractitionerRole/id.",
-    ))
 }
 
 /// A step that ended without being done, on a referral that goes on, becomes a co-ordinator's: nobody's referral may end
@@ -392,14 +389,13 @@ pub(super) fn taken(row: &TaskRow, staff: &Staff) -> Error {
 /// Refuses a Task that is someone else's, or another role's or locality's.
 pub(super) fn may_work_on(unit: &Unit<'_>, row: &TaskRow) -> Result<()> {
     let staff = staff(unit)?;
-    let co_ordinator = staff.roles.iter().any(|role| role == "co-ordinator");
-    if !row.owner.is_empty() && row.owner != staff.reference && !co_ordinator {
+    if !row.owner.is_empty() && row.owner != staff.reference && !staff.co_ordinates() {
         return Err(taken(row, staff));
     }
-    if !co_ordinator && !staff.roles.contains(&row.role) {
+    if !staff.may_do_work_for(&row.role) {
         return Err(Error::Forbidden(format!("This Task is for the role {}, which you do not have.", row.role)));
     }
-    if !staff.works_everywhere() && !row.locality.is_empty() && !staff.localities.contains(&row.locality) {
+    if !staff.works_in(&row.locality) {
         return Err(Error::Forbidden("This Task is in another locality than yours.".to_owned()));
     }
     Ok(())

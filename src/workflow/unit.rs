@@ -163,7 +163,7 @@ impl<'a> Unit<'a> {
         if let Some(known) = self.ahead.practices.get(ods) {
             return Ok(known.clone());
         }
-        let found = self.tx.practice(ods).await?;
+        let found = self.tx.practice(ods, &self.house.organization(), self.now.into()).await?;
         self.ahead.practices.insert(ods.to_owned(), found.clone());
         Ok(found)
     }

@@ -1,5 +1,6 @@
 //! What is done only on a condition: criteria in place of an id, versions, and ids of the caller's choosing.
 
+use livewell::fhir::systems::ODS;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -181,6 +182,38 @@ on_each_database! {
         let mut referral = build::referral();
         referral["id"] = json!("chosen-5");
         system.put("ServiceRequest/chosen-5", &referral).await.expect(404);
+    }
+
+    async fn one_organisation_of_the_directory_has_an_ods_code(app: TestApp) {
+        let system = app.system().await;
+        let named = |code: &str| {
+            json!({ "resourceType": "Organization", "name": "Other", "identifier": [{ "system": ODS, "value": code }] })
+        };
+        let with_id = |id: &str, code: &str| {
+            let mut organization = named(code);
+            organization["id"] = json!(id);
+            organization
+        };
+        let entry = |method: &str, url: &str, resource: Value| match method {
+            "DELETE" => json!({ "request": { "method": method, "url": url } }),
+            _ => json!({ "resource": resource, "request": { "method": method, "url": url } }),
+        };
+        let bundle =
+            |entries: &[Value]| json!({ "resourceType": "Bundle", "type": "transaction", "entry": entries });
+        let before = app.stored().await;
+        let refused = system.post("Organization", &named("TESTA1")).await.expect(409);
+        assert_eq!((refused.issue(), refused.expression()), ("duplicate", "Organization.identifier"));
+        assert!(refused.text.contains("Organization/testa1 already"), "{}", refused.text);
+        system.put("Organization/testa2", &with_id("testa2", "TESTA1")).await.expect(409);
+        let two = [entry("POST", "Organization", named("TESTZ9")), entry("POST", "Organization", named("TESTZ9"))];
+        let refused = system.post("", &bundle(&two)).await.expect(409);
+        assert_eq!(refused.expression(), "Bundle.entry[1].resource.identifier");
+        assert_eq!(app.stored().await, before);
+        // One takes the place of the other.
+        let instead = [entry("DELETE", "Organization/testa1", Value::Null), entry("POST", "Organization", named("TESTA1"))];
+        system.post("", &bundle(&instead)).await.expect(200);
+        // What a sender brings along is not of the directory.
+        app.practice("TESTA2").await.post("Organization", &named("TESTA2")).await.expect(201);
     }
 
     async fn of_many_updates_by_one_criterion_one_makes_it_and_the_others_change_it(app: TestApp) {

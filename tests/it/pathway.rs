@@ -385,4 +385,28 @@ on_each_database! {
         }
         assert_eq!(left[0], left[1]);
     }
+    async fn the_care_manager_of_a_spell_is_who_last_began_a_step_of_the_pathway(app: TestApp) {
+        let journey = referred(&app, "TESTA4", "routine").await;
+        let (north, south) = (app.staff("coach-north").await, app.staff("coach-south").await);
+        let co_ordinator = app.staff("co-ordinator").await;
+        let manager = async || {
+            let referral = journey.referral.trim_start_matches("ServiceRequest/");
+            let found = app.rows(&format!("select episode from referral where id = '{referral}'")).await;
+            read(&north, &format!("EpisodeOfCare/{}", found[0][0].as_str().unwrap())).await["careManager"].clone()
+        };
+        claim(&north, &journey.task).await;
+        assert_eq!(manager().await, Value::Null, "nothing is done yet");
+        record(&north, &encounter(&app, &journey)).await;
+        assert_eq!(manager().await["reference"], "PractitionerRole/coach-north");
+        complete(&north, &journey.task, "accepted").await.expect(200);
+
+        let meeting = the_one(&app, &journey, "first-meeting").await;
+        claim(&co_ordinator, &meeting).await;
+        record(&co_ordinator, &encounter(&app, &journey)).await;
+        assert_eq!(manager().await["reference"], "PractitionerRole/coach-north", "a co-ordinator only helps out");
+        co_ordinator.post(format!("/fhir/{meeting}/$release"), &parameters(json!([]))).await.expect(200);
+        claim(&south, &meeting).await;
+        record(&south, &encounter(&app, &journey)).await;
+        assert_eq!(manager().await["reference"], "PractitionerRole/coach-south");
+    }
 }

@@ -3,6 +3,7 @@
 use livewell::fhir::systems::{ENTRY_ROUTE, NHS_NUMBER, REFERRAL_FLAG, REFERRAL_REFERENCE};
 use serde_json::{Value, json};
 
+use crate::journey::somebody;
 use crate::support::caller::Caller;
 use crate::support::{TestApp, build, on_each_database};
 
@@ -49,6 +50,18 @@ fn as_sent(mut served: Value) -> Value {
         fields.remove("identifier");
     }
     served
+}
+
+/// Loads an affiliation of TESTA1 with a locality.
+async fn affiliate(app: &TestApp, id: &str, locality: &str, changes: &Value) {
+    let mut affiliation = json!({
+        "resourceType": "OrganizationAffiliation", "id": id, "active": true,
+        "organization": { "reference": "Organization/live-well" },
+        "participatingOrganization": { "reference": "Organization/testa1" },
+        "location": [{ "reference": format!("Location/{locality}") }],
+    });
+    affiliation.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+    app.load(&json!({ "resourceType": "Bundle", "type": "collection", "entry": [{ "resource": affiliation }] })).await;
 }
 
 async fn person_of(app: &TestApp, referral: &str) -> String {
@@ -166,6 +179,24 @@ on_each_database! {
             let due = due.parse::<chrono::DateTime<chrono::Utc>>().unwrap().timestamp_micros();
             assert_eq!(row, [[json!(due)]]);
         }
+    }
+
+    async fn only_an_affiliation_with_us_that_holds_now_gives_a_locality(app: TestApp) {
+        let practice = app.practice("TESTA1").await;
+        for changes in [
+            json!({ "active": false }),
+            json!({ "period": { "start": "2025-01-01", "end": "2026-02-28" } }),
+            json!({ "period": { "start": "2026-04-01" } }),
+            json!({ "organization": { "reference": "Organization/testa2" } }),
+        ] {
+            affiliate(&app, "testa1-north", "north", &changes).await;
+            let made = sent(&practice, &build::referral_of(&somebody())).await;
+            assert!(task_of(&app, &made).await.get("location").is_none(), "{changes}");
+        }
+        // Another one counts, though the first by its id does not.
+        affiliate(&app, "testa1-south", "south", &json!({ "period": { "start": "2026-03-01" } })).await;
+        let made = sent(&practice, &build::referral_of(&somebody())).await;
+        assert_eq!(task_of(&app, &made).await["location"]["reference"], "Location/south");
     }
 
     async fn the_locality_is_that_of_the_registered_practice_else_of_the_sender_else_none(app: TestApp) {

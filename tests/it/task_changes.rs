@@ -1,5 +1,6 @@
 //! What can become of a Task, and who may change it.
 
+use livewell::fhir::systems::ROLE;
 use serde_json::{Value, json};
 
 use crate::journey::{
@@ -188,6 +189,53 @@ on_each_database! {
         let co_ordinator = app.staff("co-ordinator").await;
         co_ordinator.post(format!("{url}/$release"), &parameters(json!([]))).await.expect(200);
         claim(&south, &journey.task).await;
+    }
+
+    async fn a_co_ordinator_gives_a_task_to_one_who_could_take_it_and_to_nobody_else(app: TestApp) {
+        let journey = referred(&app, "TESTA1", "routine").await;
+        let co_ordinator = app.staff("co-ordinator").await;
+        let coach = |id: &str, changes: Value| {
+            let mut role = json!({
+                "resourceType": "PractitionerRole", "id": id, "active": true,
+                "organization": { "reference": "Organization/live-well" },
+                "code": [{ "coding": [{ "system": ROLE, "code": "health-coach" }] }],
+                "location": [{ "reference": "Location/north" }],
+            });
+            role.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+            json!({ "resource": role })
+        };
+        let another = json!({ "organization": { "reference": "Organization/testa2" } });
+        let staff = [coach("gone", json!({ "active": false })), coach("another", another), coach("new", json!({}))];
+        app.load(&json!({ "resourceType": "Bundle", "type": "collection", "entry": staff })).await;
+        let task = read(&co_ordinator, &journey.task).await;
+        let url = format!("/fhir/{}", journey.task);
+        let given = |to: String| {
+            let mut given = changed_to(&task, "accepted");
+            given["owner"] = json!({ "reference": to });
+            given
+        };
+        for (to, why) in [
+            ("gone", "not active"),
+            ("another", "another organisation"),
+            ("link-north", "the role health-coach"),
+            ("coach-south", "another locality"),
+            ("nobody", "PractitionerRole/id"),
+        ] {
+            let given = given(format!("PractitionerRole/{to}"));
+            let refused = co_ordinator.put(&url, &given).if_match(1).await.expect(422);
+            let (text, expression) = refusal(&refused);
+            assert!(expression == "Task.owner" && text.contains(why), "{to}: {}", refused.text);
+        }
+        assert_eq!(read(&co_ordinator, &journey.task).await, task);
+        // Our own URL means the same.
+        let absolute = given(format!("{}/fhir/PractitionerRole/new", app.base));
+        let kept = co_ordinator.put(&url, &absolute).if_match(1).await.expect(200).body;
+        assert_eq!(kept["owner"]["reference"], "PractitionerRole/new");
+        let mut noted = kept.clone();
+        noted["owner"] = absolute["owner"].clone();
+        noted["note"] = json!([{ "text": "Prefers mornings" }]);
+        let kept = co_ordinator.put(&url, &noted).if_match(2).await.expect(200).body;
+        assert_eq!(kept["owner"]["reference"], "PractitionerRole/new");
     }
 }
 

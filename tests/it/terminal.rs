@@ -3,6 +3,7 @@
 use std::process::{Command, Stdio};
 
 use livewell::demo::keys::DemoKey;
+use livewell::fhir::systems::ODS;
 use tempfile::TempDir;
 
 /// A folder in which commands run on a database of their own.
@@ -90,6 +91,29 @@ fn an_organisation_that_the_loaded_directory_does_not_have_is_wrong() {
         let (done, said) = terminal.says(ours, &["check"]);
         assert!(done && said.contains("good:  the Live Well organisation is TESTLW"), "{said}");
     }
+}
+
+#[test]
+fn a_second_organisation_with_the_same_ods_code_is_not_loaded() {
+    let terminal = Terminal::new().loaded();
+    let organization = |id: &str, code: &str| {
+        format!(
+            r#"{{"resourceType":"Organization","id":"{id}","name":"Other","identifier":[{{"system":"{ODS}","value":"{code}"}}]}}"#
+        )
+    };
+    let loads = |lines: &[String]| {
+        std::fs::write(terminal.0.path().join("more.ndjson"), lines.join("\n")).unwrap();
+        terminal.says(OURS, &["load", "more.ndjson"])
+    };
+    let (done, said) = loads(&[organization("new", "TESTZ9"), organization("again", "TESTA1")]);
+    assert!(!done && said.contains("The ODS code TESTA1 is that of Organization/testa1 already"), "{said}");
+    let (done, said) = loads(&[organization("new", "TESTZ9"), organization("newer", "TESTZ9")]);
+    assert!(!done && said.contains("Organization/new ") && said.contains("Organization/newer "), "{said}");
+    let (done, said) = loads(&[organization("new", "TESTZ9")]);
+    assert!(done && said.contains("1 new"), "nothing of a file that was refused was kept: {said}");
+    // The code goes from one to the other in one file.
+    let (done, said) = loads(&[organization("new", "TESTZ8"), organization("newer", "TESTZ9")]);
+    assert!(done && said.contains("1 new, 1 changed"), "{said}");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::fhir::Resource;
 use crate::fhir::systems::CONNECTION_TYPE;
 use crate::pathway::delivery::Delivery;
-use crate::store::{At, DeliveryItem, NewDelivery, PersonRow, Store, Tx};
+use crate::store::{At, DeliveryItem, DeliveryRow, NewDelivery, PersonRow, Store, Tx};
 
 use super::super::{Actor, House, Result, Unit, tasks};
 use super::own_words;
@@ -29,17 +29,30 @@ pub(in crate::workflow) async fn queue(
     unit.hold_person(person).await?;
     let Some(person) = unit.tx.person(person).await? else { return Ok(()) };
     let practice = practice_of(unit, &person, referral).await?;
+    for (earlier, corrections) in corrected_elsewhere(unit, &person.id, &practice, &items).await? {
+        queue_for(unit, &person, &earlier, referral, corrections).await?;
+    }
     let items = own_words::with_agreement(unit, &person.id, &practice, items).await?;
+    queue_for(unit, &person, &practice, referral, items).await
+}
+
+async fn queue_for(
+    unit: &mut Unit<'_>,
+    person: &PersonRow,
+    practice: &str,
+    referral: &str,
+    items: Vec<DeliveryItem>,
+) -> Result<()> {
     if items.is_empty() {
         return Ok(());
     }
-    let why = waits_for(unit, &person, &practice).await?;
+    let why = waits_for(unit, person, practice).await?;
     let delivery = Delivery::queued(why.is_empty(), unit.now);
     unit.tx
         .insert_delivery(&NewDelivery {
             id: Unit::new_id(),
             purpose: "write-back",
-            practice: practice.clone(),
+            practice: practice.to_owned(),
             person: person.id.clone(),
             referral: referral.to_owned(),
             items,
@@ -50,7 +63,51 @@ pub(in crate::workflow) async fn queue(
             created_at: unit.now.into(),
         })
         .await?;
-    ask(unit, why, &person, &practice, referral).await
+    ask(unit, why, person, practice, referral).await
+}
+
+/// What of this corrects what other practices have, or are about to have: somebody who moved on left a copy behind, which
+/// would stay wrong.
+async fn corrected_elsewhere(
+    unit: &mut Unit<'_>,
+    person: &str,
+    practice: &str,
+    items: &[DeliveryItem],
+) -> Result<Vec<(String, Vec<DeliveryItem>)>> {
+    let changed: Vec<&DeliveryItem> = items.iter().filter(|item| item.version > 1).collect();
+    if changed.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut elsewhere = Vec::new();
+    for other in unit.tx.practices_told_of(person).await?.into_iter().filter(|other| other != practice) {
+        let on_the_way = on_the_way(unit, &other, person).await?;
+        let mut corrections = Vec::new();
+        for item in &changed {
+            let is_this = |sent: &DeliveryItem| (&sent.kind, &sent.id) == (&item.kind, &item.id);
+            if on_the_way.iter().any(is_this) || has_copy(unit, &other, item).await? {
+                corrections.push((*item).clone());
+            }
+        }
+        let mut agreed = own_words::with_agreement(unit, person, &other, corrections.clone()).await?;
+        // What they share only now is for the practice they have now.
+        agreed.retain(|item| corrections.contains(item));
+        elsewhere.push((other, agreed));
+    }
+    Ok(elsewhere)
+}
+
+/// What is going to a practice about a person, and has not arrived.
+async fn on_the_way(unit: &mut Unit<'_>, practice: &str, person: &str) -> Result<Vec<DeliveryItem>> {
+    let mut items = Vec::new();
+    for open in unit.tx.open_deliveries(practice, person).await? {
+        items.extend(open.items()?);
+    }
+    Ok(items)
+}
+
+async fn has_copy(unit: &mut Unit<'_>, practice: &str, item: &DeliveryItem) -> Result<bool> {
+    let record = format!("{}/{}", item.kind, item.id);
+    Ok(unit.tx.practice_copy(practice, &record).await?.is_some())
 }
 
 /// What a delivery about a person to a practice has to wait for; '' for nothing.
@@ -75,6 +132,9 @@ pub(super) async fn ask(
     referral: &str,
 ) -> Result<()> {
     match why {
+        NO_IDENTITY if !unit.tx.has_open_task_for_person(&person.id, "resolve-identity").await? => {
+            tasks::for_co_ordinator(unit, "resolve-identity", person, "", referral).await
+        }
         NO_PRACTICE if !unit.tx.has_open_task_for_person(&person.id, "find-practice").await? => {
             tasks::for_co_ordinator(unit, "find-practice", person, "", referral).await
         }
@@ -156,8 +216,14 @@ fn route(endpoint: &Resource) -> Option<Route> {
 
 /// More is known of a person now: what waited for that goes, or waits for the next thing.
 pub(in crate::workflow) async fn identity_is_settled(unit: &mut Unit<'_>, person: &PersonRow) -> Result<()> {
+    if person.nhs_number.is_some() {
+        tasks::ask_no_longer(unit, &person.id, "resolve-identity").await?;
+    }
     for waiting in unit.tx.waiting_deliveries("", &person.id).await? {
-        let practice = practice_of(unit, person, &waiting.referral).await?;
+        let practice = match corrects(unit, &waiting).await? {
+            true => waiting.practice.clone(),
+            false => practice_of(unit, person, &waiting.referral).await?,
+        };
         match waits_for(unit, person, &practice).await? {
             "" => unit.tx.release_delivery(&waiting, &practice, unit.now.into()).await?,
             why => {
@@ -167,6 +233,16 @@ pub(in crate::workflow) async fn identity_is_settled(unit: &mut Unit<'_>, person
         }
     }
     Ok(())
+}
+
+/// Whether a delivery corrects what its practice has: it goes there, wherever the person is registered by now.
+async fn corrects(unit: &mut Unit<'_>, delivery: &DeliveryRow) -> Result<bool> {
+    for item in delivery.items()? {
+        if !has_copy(unit, &delivery.practice, &item).await? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Looks again for ways to practices that deliveries wait for, and for what they wait to know of people: either may have

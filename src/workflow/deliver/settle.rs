@@ -5,7 +5,6 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use crate::pathway::delivery::{Delivery, DeliveryState, Pace, Reason, Verdict};
-use crate::pathway::task::Event;
 use crate::pathway::write_back::Outgoing;
 use crate::store::{At, AttemptRow, DeliveryRow, Leased, PersonRow, PracticeCopyRow, Store};
 
@@ -150,11 +149,7 @@ pub(super) async fn ask_no_longer(unit: &mut Unit<'_>, person: &str) -> Result<(
     if person.is_empty() || unit.tx.has_parked_delivery(person).await? {
         return Ok(());
     }
-    for id in unit.tx.open_tasks_for_person(person, "delivery-failed").await? {
-        let (row, task) = tasks::seen(unit, &id).await?;
-        tasks::apply(unit, row, task, Event::Cancel).await?;
-    }
-    Ok(())
+    tasks::ask_no_longer(unit, person, "delivery-failed").await
 }
 
 fn patience(pace: Pace) -> chrono::Duration {

@@ -1,11 +1,14 @@
 //! A planned submission is carried out in the order its acts need.
 
+use serde_json::json;
+
 use crate::fhir::Resource;
+use crate::store::Belongs;
 
 use super::super::keep::Keeping;
 use super::super::refer::Referred;
 use super::super::submit::{Entry, as_found};
-use super::super::{identify, keep, record, refer, remove, subscription, tasks, withdraw};
+use super::super::{identify, keep, ods, record, refer, remove, subscription, tasks, withdraw};
 use super::{Does, Error, Result, Sent, Step, Unit, Work, Written, named};
 
 impl Work {
@@ -37,8 +40,26 @@ impl Work {
                 return Ok(Vec::new());
             }
         }
+        self.one_for_each_code(unit).await?;
         record::deliver(unit, keeping).await?;
         Ok(places)
+    }
+
+    /// Refuses Organizations of the directory with an ODS code that another one has once all is done.
+    async fn one_for_each_code(&self, unit: &mut Unit<'_>) -> Result<()> {
+        let mut organizations = Vec::new();
+        for step in self.steps.iter().filter(|step| step.entry.kind == "Organization" && step.does.writes()) {
+            match unit.get("Organization", &step.id).await? {
+                Some(seen) if seen.belongs == Belongs::default() => organizations.push(seen.resource),
+                Some(_) => {}
+                None => {
+                    organizations.push(Resource::from_value(json!({ "resourceType": "Organization", "id": step.id }))?)
+                }
+            }
+        }
+        let Some((id, why)) = ods::twice(unit, &organizations).await? else { return Ok(()) };
+        let at = self.steps.iter().position(|step| step.entry.kind == "Organization" && step.id == id);
+        Err(named(why, self.bundle, at.unwrap_or_default()))
     }
 
     async fn one(

@@ -57,6 +57,11 @@ impl Does {
         }
     }
 
+    /// Whether something is another afterwards.
+    fn writes(&self) -> bool {
+        self.resource().is_some() || matches!(self, Does::Remove)
+    }
+
     fn resource_mut(&mut self) -> Option<&mut Resource> {
         match self {
             Does::Make(resource) | Does::Change(resource) | Does::Restore(resource) => Some(resource),

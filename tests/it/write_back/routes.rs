@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::{HOUR, asked_of_co_ordinator, deliveries, later, practice_sees, there};
 use crate::journey::{encounter, goal, read, record, referral_of, registered, send, somebody, version};
-use crate::support::{TestApp, on_each_database};
+use crate::support::{TestApp, build, on_each_database};
 
 on_each_database! {
     async fn a_practice_without_endpoint_is_asked_for_once_and_gets_all_when_it_has_one(app: TestApp) {
@@ -89,9 +89,12 @@ on_each_database! {
         request["contained"][0].as_object_mut().unwrap().remove("identifier");
         let journey = send(&app, &sender, &request).await;
         let coach = app.staff("coach-north").await;
+        assert_eq!(asked_of_co_ordinator(&app, "resolve-identity").await, 0, "nothing waits for it yet");
         let kept = record(&coach, &encounter(&app, &journey)).await;
+        record(&coach, &goal(&journey)).await;
         app.settled().await;
-        assert_eq!(deliveries(&app).await, [("no-route".to_owned(), "no-identity".to_owned())]);
+        assert_eq!(deliveries(&app).await, vec![("no-route".to_owned(), "no-identity".to_owned()); 2]);
+        assert_eq!(asked_of_co_ordinator(&app, "resolve-identity").await, 1, "one Task for the person");
         let number = somebody();
         registered(&app, "TESTA1", &number, "Example", "1951-04-22").await;
         let system = app.system().await;
@@ -100,6 +103,23 @@ on_each_database! {
         system.put(format!("/fhir/{}", journey.person), &person).if_match(version(&person)).await.expect(200);
         app.settled().await;
         there(&app, "TESTA1", &kept);
+        assert_eq!(asked_of_co_ordinator(&app, "resolve-identity").await, 0, "it is answered");
+    }
+
+    async fn whoever_is_in_dispute_already_is_not_asked_about_twice(app: TestApp) {
+        let sender = app.practice("TESTA1").await;
+        let number = somebody();
+        send(&app, &sender, &referral_of(&number, "TESTA1", "routine")).await;
+        let mut other = referral_of(&number, "TESTA1", "routine");
+        other["contained"][0]["birthDate"] = json!("1977-07-07");
+        let made = sender.post("/fhir/ServiceRequest", &other).await.expect(201);
+        assert_eq!(asked_of_co_ordinator(&app, "resolve-identity").await, 1);
+        let person = app.rows(&format!("select person from referral where id = '{}'", made.id())).await;
+        let person = person[0][0].as_str().unwrap();
+        let written = build::encounter(&format!("ServiceRequest/{}", made.id()), &format!("Patient/{person}"));
+        record(&app.staff("coach-north").await, &written).await;
+        assert_eq!(deliveries(&app).await, [("no-route".to_owned(), "no-identity".to_owned())]);
+        assert_eq!(asked_of_co_ordinator(&app, "resolve-identity").await, 1);
     }
 }
 
