@@ -56,9 +56,10 @@ pub(super) async fn refer(
             ));
         }
     }
-    let found = subject_of(unit, sent, &request, expression).await?;
+    let refers = is_referral(unit, sent, &request).await?;
+    let found = subject_of(unit, sent, &request, refers, expression).await?;
     let person = found.person.id.clone();
-    if !is_referral(unit, sent, &request).await? {
+    if !refers {
         let belongs = Belongs { sender, person: person.clone(), referral: String::new() };
         unit.audit("create", &request.reference(), &person);
         unit.create(request, belongs);
@@ -123,7 +124,7 @@ pub(super) async fn becomes_referral(unit: &mut Unit<'_>, sent: &Sent, request: 
         return unit.change(request).await;
     }
     own_identifiers(unit, &request).await?;
-    let found = subject_of(unit, sent, &request, "ServiceRequest").await?;
+    let found = subject_of(unit, sent, &request, true, "ServiceRequest").await?;
     let (request, belongs) = accept(unit, sent, request, &found, digest.to_owned(), String::new()).await?;
     unit.hand_over(request, belongs).await
 }
@@ -167,15 +168,16 @@ pub(super) async fn own_identifiers(unit: &mut Unit<'_>, request: &Resource) -> 
     Ok(identifiers)
 }
 
-/// Whom a ServiceRequest is about, held.
+/// Whom a ServiceRequest is about, held. What is said of their practice counts where it `refers` them.
 pub(super) async fn subject_of(
     unit: &mut Unit<'_>,
     sent: &Sent,
     request: &Resource,
+    refers: bool,
     expression: &str,
 ) -> Result<Identified> {
     match request.value().get("subject") {
-        Some(subject) => identify::subject(unit, sent, request, subject, expression).await,
+        Some(subject) => identify::subject(unit, sent, request, subject, refers, expression).await,
         None => Err(Error::rule(
             IssueCode::Required,
             format!("{expression}.subject"),

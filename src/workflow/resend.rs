@@ -31,7 +31,7 @@ pub(super) async fn says_the_same(
     if !versions.into_iter().any(|version| differ_in_subject_only(version, content.clone())) {
         return Ok(false);
     }
-    let found = subject_of(unit, sent, request, expression).await?;
+    let found = subject_of(unit, sent, request, false, expression).await?;
     Ok(found.person.id == before.person)
 }
 

@@ -55,6 +55,25 @@ on_each_database! {
         assert_eq!(app.count("task where code = 'find-practice' and open").await, 1);
     }
 
+    async fn nobody_is_the_registered_practice_by_a_patient_alone(app: TestApp) {
+        let (theirs, other) = (app.practice("TESTA1").await, app.practice("TESTA2").await);
+        let said = build::registered_at(build::patient(build::ADA.0, build::ADA.1, build::ADA.3), "TESTA2");
+        other.post("Patient", &said).await.expect(201);
+        let mut history = build::referral_with(said);
+        history["status"] = json!("completed");
+        other.post("ServiceRequest", &history).await.expect(201);
+        let made = theirs.post("ServiceRequest", &build::referral_with(build::person(build::ADA))).await.expect(201);
+        assert!(!is_flagged(&made.body, "practice-in-doubt"), "{}", made.text);
+        assert_eq!(ours(&app, &made.id()).await["generalPractitioner"][0]["identifier"]["value"], "TESTA1");
+        other.get(format!("ServiceRequest/{}", made.id())).await.expect(404);
+        // Once they are referred by it, what the Patient says counts.
+        let patient = other.post("Patient", &build::person(build::BERT)).await.expect(201);
+        let mut referral = build::referral();
+        referral["subject"] = json!({ "reference": format!("Patient/{}", patient.id()) });
+        let made = other.post("ServiceRequest", &referral).await.expect(201);
+        assert_eq!(ours(&app, &made.id()).await["generalPractitioner"][0]["identifier"]["value"], "TESTA2");
+    }
+
     async fn referrals_of_one_person_at_the_same_moment_make_one_person(app: TestApp) {
         let practice = app.practice("TESTA1").await;
         practice.token().await;

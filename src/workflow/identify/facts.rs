@@ -27,6 +27,11 @@ pub(super) struct Facts {
 }
 
 impl Facts {
+    /// Without where the person is registered.
+    pub(super) fn without_practice(self) -> Facts {
+        Facts { practice: String::new(), ..self }
+    }
+
     /// With the NHS number that was sent; one that fails its check digit identifies nobody.
     pub(super) fn with_number(mut self, number: Option<NhsNumber>) -> Facts {
         self.unsure = number.as_ref().is_some_and(|n| !n.check_digit_holds());
@@ -44,13 +49,7 @@ pub(super) async fn facts_of(unit: &mut Unit<'_>, sent: &Sent, patient: &Resourc
         Number::One(number) => (Some(number), None),
         Number::Differing { second } => (None, Some(second)),
     };
-    let mut practice = String::new();
-    for reference in patient.all("generalPractitioner") {
-        if let Some(ods) = organization_code(unit, sent, patient, reference).await? {
-            practice = ods;
-            break;
-        }
-    }
+    let practice = practice_of(unit, sent, patient).await?;
     let facts = Facts {
         birth_date: patient.text("birthDate").unwrap_or_default().to_owned(),
         family: family_name(patient),
@@ -60,6 +59,16 @@ pub(super) async fn facts_of(unit: &mut Unit<'_>, sent: &Sent, patient: &Resourc
         ..Facts::default()
     };
     Ok(facts.with_number(nhs_number))
+}
+
+/// The practice (ODS code) at which a Patient says it is registered, '' where it does not say.
+pub(super) async fn practice_of(unit: &mut Unit<'_>, sent: &Sent, patient: &Resource) -> Result<String> {
+    for reference in patient.all("generalPractitioner") {
+        if let Some(ods) = organization_code(unit, sent, patient, reference).await? {
+            return Ok(ods);
+        }
+    }
+    Ok(String::new())
 }
 
 /// The family name in use: the official or usual one, else the first.

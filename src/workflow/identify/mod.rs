@@ -17,7 +17,7 @@ use crate::store::{Belongs, PersonRow, StoreError};
 use super::transaction::Sent;
 use super::unit::flag;
 use super::{Error, Result, Unit, tasks};
-use facts::{Facts, facts_of, read_number};
+use facts::{Facts, facts_of, practice_of, read_number};
 
 pub(super) use facts::organization_code;
 pub(super) use patients::{change_patient, patient};
@@ -66,11 +66,15 @@ impl Identified {
 }
 
 /// The person whom the `subject` of a resource means, held. `expression` is where the resource stands.
+///
+/// Their practice is learnt where the resource `refers` them: the registered practice sees what others send of somebody, and
+/// nobody makes itself that by a Patient alone.
 pub(super) async fn subject(
     unit: &mut Unit<'_>,
     sent: &Sent,
     holder: &Resource,
     element: &Value,
+    refers: bool,
     expression: &str,
 ) -> Result<Identified> {
     let here = format!("{expression}.subject");
@@ -93,7 +97,7 @@ pub(super) async fn subject(
             ));
         }
         let facts = facts_of(unit, sent, &patient, &at).await?;
-        return identify(unit, facts).await;
+        return identify(unit, if refers { facts } else { facts.without_practice() }).await;
     }
     if let Some(("Patient", id)) = unit.house.local(reference)
         && let Some(seen) = unit.see("Patient", id).await?
@@ -105,12 +109,14 @@ pub(super) async fn subject(
         let flagged = |code| seen.resource.has_flag(code);
         // Until someone settled it.
         let in_dispute = person.nhs_number.is_none() && flagged("identity-conflict");
-        return Ok(Identified {
+        let found = Identified {
             conflict: in_dispute.then(|| doubt_about(unit, &seen.resource)),
             told: true,
             unsure: flagged("nhs-number-check-digit"),
             ..Identified::known(person)
-        });
+        };
+        let is_senders = seen.belongs.sender == unit.actor.organization;
+        return if refers && is_senders { registered(unit, sent, &seen.resource, found).await } else { Ok(found) };
     }
     if path::text(element, "identifier.system") == Some(NHS_NUMBER) {
         let at = format!("{here}.identifier");
@@ -160,6 +166,14 @@ fn doubt_about(unit: &Unit<'_>, patient: &Resource) -> Doubt {
         Ok(Number::Differing { .. }) => Doubt::TwoNumbers,
         _ => Doubt::OtherBirthDate,
     }
+}
+
+/// With the practice that the sender's Patient, sent before, says the person is registered at.
+async fn registered(unit: &mut Unit<'_>, sent: &Sent, patient: &Resource, found: Identified) -> Result<Identified> {
+    let facts = Facts { practice: practice_of(unit, sent, patient).await?, ..Facts::default() };
+    let practice_in_doubt = practice_in_doubt(unit, &found.person, &facts).await?;
+    let person = complete(unit, found.person, &facts, practice_in_doubt).await?;
+    Ok(Identified { person, practice_in_doubt, ..found })
 }
 
 /// Finds the person these facts mean, or makes one.

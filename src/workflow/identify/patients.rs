@@ -12,7 +12,8 @@ use super::super::{Error, Result, Unit};
 use super::facts::{Facts, facts_of};
 use super::{Doubt, Identified, disagree, identify, raise};
 
-/// Keeps a Patient that was sent as the sender's own, linked to ours.
+/// Keeps a Patient that was sent as the sender's own, linked to ours. Where it says that the person is registered counts
+/// when they are referred, in the same submission or later.
 pub(in crate::workflow) async fn patient(
     unit: &mut Unit<'_>,
     sent: &Sent,
@@ -20,6 +21,7 @@ pub(in crate::workflow) async fn patient(
     expression: &str,
 ) -> Result<String> {
     let facts = facts_of(unit, sent, &patient, expression).await?;
+    let facts = if sent.refers(&patient.reference()) { facts } else { facts.without_practice() };
     let found = identify(unit, facts).await?;
     let person = found.person.clone();
     link(&mut patient, &person.id);

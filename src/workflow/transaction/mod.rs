@@ -6,7 +6,7 @@ mod distinct;
 mod several;
 mod step;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::fhir::Resource;
 
@@ -22,9 +22,16 @@ use step::step;
 pub(super) struct Sent {
     by_reference: HashMap<String, usize>,
     resources: Vec<Option<Resource>>,
+    /// The subjects of its active ServiceRequests.
+    referred: HashSet<String>,
 }
 
 impl Sent {
+    /// Whether an active ServiceRequest of this submission is about this Patient (`Patient/id`).
+    pub(super) fn refers(&self, patient: &str) -> bool {
+        self.referred.contains(patient)
+    }
+
     /// The resource of this submission that a reference means.
     pub(super) fn resource(&self, reference: &str) -> Option<&Resource> {
         self.by_reference.get(reference).and_then(|at| self.resources.get(*at))?.as_ref()
@@ -156,6 +163,11 @@ impl Work {
         drop(targets);
         self.sent.resources =
             self.steps.iter().map(|step| step.does.resource().or(step.entry.resource()).cloned()).collect();
+        let requests = self.sent.resources.iter().flatten().filter(|resource| resource.kind() == "ServiceRequest");
+        let subjects =
+            requests.filter(|r| r.text("status") == Some("active")).filter_map(|r| r.text("subject.reference"));
+        let subjects = subjects.map(str::to_owned).collect();
+        self.sent.referred = subjects;
     }
 }
 
