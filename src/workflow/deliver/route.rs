@@ -74,7 +74,12 @@ async fn corrected_elsewhere(
     practice: &str,
     items: &[DeliveryItem],
 ) -> Result<Vec<(String, Vec<DeliveryItem>)>> {
-    let changed: Vec<&DeliveryItem> = items.iter().filter(|item| item.version > 1).collect();
+    let mut changed = Vec::new();
+    for item in items.iter().filter(|item| item.version > 1) {
+        if is_correction(unit, item).await? {
+            changed.push(item);
+        }
+    }
     if changed.is_empty() {
         return Ok(Vec::new());
     }
@@ -94,6 +99,17 @@ async fn corrected_elsewhere(
         elsewhere.push((other, agreed));
     }
     Ok(elsewhere)
+}
+
+/// Whether a change says that what was recorded was wrong. How a goal, a plan or an agreement goes on is for the practice
+/// that the person has now.
+async fn is_correction(unit: &mut Unit<'_>, item: &DeliveryItem) -> Result<bool> {
+    if matches!(item.kind.as_str(), "Encounter" | "Observation" | "Communication") {
+        return Ok(true);
+    }
+    let seen = unit.get(&item.kind, &item.id).await?;
+    let status = seen.as_ref().and_then(|seen| seen.resource.text("status").or(seen.resource.text("lifecycleStatus")));
+    Ok(status == Some("entered-in-error"))
 }
 
 /// What is going to a practice about a person, and has not arrived.

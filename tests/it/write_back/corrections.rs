@@ -4,7 +4,7 @@ use livewell::demo::practice::{Aim, Fault, Traffic};
 use serde_json::json;
 
 use super::{asked_of_co_ordinator, deliveries, is_there, practice_writes, there, time_passes};
-use crate::journey::{Journey, encounter, known, read, record, registered, version};
+use crate::journey::{Journey, encounter, goal, known, read, record, registered, version};
 use crate::support::{TestApp, build, on_each_database};
 
 on_each_database! {
@@ -63,16 +63,24 @@ on_each_database! {
         assert_eq!(deliveries(&app).await[1], ("needs-person".to_owned(), "version-conflict".to_owned()));
         assert_eq!(asked_of_co_ordinator(&app, "delivery-failed").await, 1);
     }
+
     async fn a_correction_reaches_the_practice_that_has_a_copy_wherever_the_person_is_registered_now(app: TestApp) {
         let journey = known(&app, "TESTA1", "routine").await;
         let coach = app.staff("coach-north").await;
         let wrong = record(&coach, &encounter(&app, &journey)).await;
+        let aim = record(&coach, &goal(&journey)).await;
         app.settled().await;
         registered(&app, "TESTA2", &journey.nhs_number, "Example", "1951-04-22").await;
         moves(&app, &journey, "TESTA2").await;
         let later = record(&coach, &encounter(&app, &journey)).await;
         app.settled().await;
         assert!(!is_there(&app, "TESTA1", &later), "what is new is for the practice they have now");
+        let mut reached = read(&coach, &aim).await;
+        reached["lifecycleStatus"] = json!("completed");
+        coach.put(format!("/fhir/{aim}"), &reached).if_match(1).await.expect(200);
+        app.settled().await;
+        assert_eq!(there(&app, "TESTA2", &aim)["lifecycleStatus"], "completed");
+        assert_eq!(there(&app, "TESTA1", &aim)["lifecycleStatus"], "active", "how it goes on is not theirs to know");
         for (nth, kept) in [&wrong, &later].into_iter().enumerate() {
             let mut corrected = read(&coach, kept).await;
             corrected["status"] = json!("entered-in-error");
