@@ -168,13 +168,17 @@ pub(super) async fn about(unit: &mut Unit<'_>, resource: &Resource) -> Result<Op
     Ok(None)
 }
 
-/// Whether the caller may know that Live Well knows this person: they see our Patient, or referred them.
+/// Whether the caller may know that Live Well knows this person: they see our Patient, referred them, or sent a Patient
+/// that is them.
 async fn may_know(unit: &mut Unit<'_>, person: &str) -> Result<bool> {
     if unit.see("Patient", person).await?.is_some() {
         return Ok(true);
     }
     let sender = unit.actor.organization.clone();
-    Ok(unit.tx.referrals_of_person(person).await?.iter().any(|referral| referral.sender == sender))
+    if unit.tx.referrals_of_person(person).await?.iter().any(|referral| referral.sender == sender) {
+        return Ok(true);
+    }
+    Ok(unit.all_of_person("Patient", person).await?.iter().any(|(_, belongs, _)| belongs.sender == sender))
 }
 
 /// Notes on what was written that some of its references mean nothing here. National messages are full of them, so

@@ -122,6 +122,7 @@ on_each_database! {
     async fn no_link_tells_who_a_person_is(app: TestApp) {
         let practice = app.practice("TESTA1").await;
         practice.post("Patient", &build::person(build::ADA)).await.expect(201);
+        practice.post("ServiceRequest", &build::referral_with(build::person(build::ADA))).await.expect(201);
         let (number, family, _, birth_date, _) = build::ADA;
         for query in [
             format!("identifier=https://fhir.nhs.uk/Id/nhs-number%7C{number}"),

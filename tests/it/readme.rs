@@ -41,7 +41,7 @@ fn a_newcomer_can_paste_the_first_referral() {
         .env("PATH", path.unwrap())
         .env("SOURCE", env!("CARGO_MANIFEST_DIR"))
         .env("TMPDIR", folder.path())
-        .env("LIVEWELL_HTTP_LISTEN", free.to_string())
+        .env("LIVEWELL_HTTP_LISTEN", &free)
         .output()
         .unwrap();
     let (said, wrong) = (String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
