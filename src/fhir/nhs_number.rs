@@ -36,8 +36,8 @@ pub enum NhsNumberError {
          it with the person or on the Personal Demographics Service."
     )]
     NoCheckDigit,
-    #[error("The NHS number is a placeholder. Leave it out where it is not known.")]
-    Placeholder,
+    #[error("Ten equal digits are nobody's NHS number. Leave it out where it is not known.")]
+    EqualDigits,
 }
 
 impl NhsNumber {
@@ -46,7 +46,7 @@ impl NhsNumber {
         NhsNumber::parse_as(text, Checking::Strict)
     }
 
-    /// Reads an NHS number. Spaces and hyphens are dropped; ten equal digits are a placeholder and always refused (they
+    /// Reads an NHS number. Spaces and hyphens are dropped; ten equal digits stand for an unknown one and are always refused (they
     /// all pass the check, as 999 999 9999 shows).
     ///
     /// The rule is the NHS Data Dictionary's: digits 1 to 9 weighted 10 to 2, the check digit is 11 minus the remainder
@@ -60,7 +60,7 @@ impl NhsNumber {
             return Err(NhsNumberError::NotTenDigits { found: digits.len() });
         }
         if digits.bytes().all(|b| digits.as_bytes().first() == Some(&b)) {
-            return Err(NhsNumberError::Placeholder);
+            return Err(NhsNumberError::EqualDigits);
         }
         match (check(&digits), checking) {
             (Err(why), Checking::Strict) => Err(why),
@@ -146,11 +146,11 @@ mod tests {
     }
 
     #[test]
-    fn placeholders_pass_the_check_and_are_refused_all_the_same() {
+    fn ten_equal_digits_pass_the_check_and_are_refused_all_the_same() {
         for digit in 0..10 {
-            let placeholder = digit.to_string().repeat(10);
-            assert!(check(&placeholder).is_ok());
-            assert_eq!(NhsNumber::parse_as(&placeholder, Checking::Lenient), Err(NhsNumberError::Placeholder));
+            let equal = digit.to_string().repeat(10);
+            assert!(check(&equal).is_ok());
+            assert_eq!(NhsNumber::parse_as(&equal, Checking::Lenient), Err(NhsNumberError::EqualDigits));
         }
     }
 
@@ -165,7 +165,7 @@ mod tests {
     fn it_never_shows_itself_unasked() {
         let number = NhsNumber::parse("9990000018").unwrap();
         assert!(!format!("{number:?}").contains("999"));
-        for error in [NhsNumberError::CheckDigit, NhsNumberError::NoCheckDigit, NhsNumberError::Placeholder] {
+        for error in [NhsNumberError::CheckDigit, NhsNumberError::NoCheckDigit, NhsNumberError::EqualDigits] {
             assert!(!error.to_string().contains("999"));
         }
     }

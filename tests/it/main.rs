@@ -62,6 +62,7 @@ mod readme;
 mod real_input;
 mod recording;
 mod referral;
+mod referral_refused;
 mod resending;
 mod searching;
 mod settings;
